@@ -1,0 +1,3 @@
+//! The lifecycle of a host (BareMetalHost).
+
+pub mod view;

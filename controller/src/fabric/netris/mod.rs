@@ -1,0 +1,265 @@
+//! Netris: server clusters hold servers, their V-Nets hold the servers' ports.
+//!
+//! There is no "move server": each change PUTs the whole list of a cluster. Whoever writes in between is
+//! lost, so this driver reads the list immediately before it writes, writes one cluster at a time, and the
+//! next reading tells whether it became true. (reference: Netris API v2, `/api/v2/server-cluster`)
+
+mod client;
+mod wire;
+
+pub use client::NetrisAccess;
+
+use super::{FabricError, FabricSnapshot};
+use crate::{net::Net, secret::Secret};
+use client::Client;
+use ipnet::Ipv4Net;
+use rustls::ClientConfig;
+use serde_json::json;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+use steelyard_core::{
+    host::view::FabricFacts,
+    intent::{Attachment, NetworkName},
+};
+use wire::{Cluster, Hardware, Template, Vnet};
+
+/// Marks the clusters that we made, so that we never delete another's.
+const TAG: &str = "steelyard";
+
+pub struct Netris {
+    client: Client,
+    /// The template that tenant clusters are made from.
+    template: String,
+}
+
+impl Netris {
+    pub fn new(net: Arc<dyn Net>, tls: Arc<ClientConfig>, access: NetrisAccess, template: String, timeout: Duration) -> Self {
+        Netris { client: Client::new(net, tls, access, timeout), template }
+    }
+
+    pub fn url(&self) -> &str {
+        self.client.url()
+    }
+
+    /// One reading of all clusters, V-Nets and servers.
+    pub async fn observe(&self) -> Result<FabricSnapshot, FabricError> {
+        let clusters: Vec<Cluster> = self.client.get("server-cluster").await?;
+        let vnets: Vec<Vnet> = self.client.get("vnet").await?;
+        let hardware: Vec<Hardware> = self.client.get("hw").await?;
+        Ok(snapshot(&clusters, &vnets, &hardware))
+    }
+
+    /// Brings each server into the network that its attachment names, and out of all others. Returns when
+    /// the management has accepted; [`Netris::observe`] tells when the switches carry it. Failures are per server.
+    pub async fn ensure(&self, wanted: &[Attachment]) -> BTreeMap<String, FabricError> {
+        match self.try_ensure(wanted).await {
+            Ok(failed) => failed,
+            Err(error) => {
+                let text = Arc::new(error);
+                wanted
+                    .iter()
+                    .map(|w| {
+                        let refused = FabricError::Refused {
+                            url: self.url().into(),
+                            what: format!("to move {}", w.server),
+                            message: text.to_string(),
+                        };
+                        (w.server.clone(), refused)
+                    })
+                    .collect()
+            }
+        }
+    }
+
+    async fn try_ensure(&self, wanted: &[Attachment]) -> Result<BTreeMap<String, FabricError>, FabricError> {
+        let hardware: Vec<Hardware> = self.client.get("hw").await?;
+        let servers: BTreeMap<&str, i64> =
+            hardware.iter().filter(|h| h.is_server()).map(|h| (h.name.as_str(), h.id)).collect();
+        let mut clusters: Vec<Cluster> = self.client.get("server-cluster").await?;
+        let mut failed = BTreeMap::new();
+
+        let known: Vec<&Attachment> = wanted
+            .iter()
+            .filter(|w| {
+                let there = servers.contains_key(w.server.as_str());
+                if !there {
+                    failed.insert(w.server.clone(), FabricError::NoServer(w.server.clone()));
+                }
+                there
+            })
+            .collect();
+
+        // Out first: a dedicated server may be in one cluster only.
+        for cluster in &mut clusters {
+            let leaving: BTreeSet<&str> = known
+                .iter()
+                .filter(|w| w.network.as_ref().is_none_or(|n| n.name != cluster.name))
+                .map(|w| w.server.as_str())
+                .collect();
+            if cluster.servers.iter().any(|s| leaving.contains(s.name.as_str())) {
+                let outcome = self.rewrite(cluster, |names| names.retain(|n| !leaving.contains(n.as_str())), &servers).await;
+                if let Err(error) = outcome {
+                    for server in &leaving {
+                        failed.insert((*server).to_owned(), self.echo(server, &error));
+                    }
+                }
+            }
+        }
+
+        let mut by_network: BTreeMap<&NetworkName, Vec<&str>> = BTreeMap::new();
+        for w in known.iter().filter(|w| !failed.contains_key(&w.server)) {
+            if let Some(network) = &w.network {
+                by_network.entry(network).or_default().push(&w.server);
+            }
+        }
+        for (network, joining) in by_network {
+            if let Err(error) = self.join(network, &joining, &mut clusters, &servers).await {
+                for server in joining {
+                    failed.insert(server.to_owned(), self.echo(server, &error));
+                }
+            }
+        }
+        Ok(failed)
+    }
+
+    async fn join(
+        &self,
+        network: &NetworkName,
+        joining: &[&str],
+        clusters: &mut Vec<Cluster>,
+        servers: &BTreeMap<&str, i64>,
+    ) -> Result<(), FabricError> {
+        let at = match clusters.iter().position(|c| c.name == network.name) {
+            Some(at) => at,
+            None if network.create => {
+                clusters.push(self.create(&network.name).await?);
+                clusters.len() - 1
+            }
+            None => return Err(FabricError::NoNetwork(network.name.clone())),
+        };
+        let cluster = &mut clusters[at];
+        if joining.iter().all(|s| cluster.servers.iter().any(|m| m.name == *s)) {
+            return Ok(());
+        }
+        self.rewrite(
+            cluster,
+            |names| {
+                for server in joining {
+                    if !names.iter().any(|n| n == server) {
+                        names.push((*server).to_owned());
+                    }
+                }
+            },
+            servers,
+        )
+        .await
+    }
+
+    /// Reads the cluster's list again, changes it and writes it back whole.
+    async fn rewrite(
+        &self,
+        cluster: &mut Cluster,
+        change: impl FnOnce(&mut Vec<String>),
+        servers: &BTreeMap<&str, i64>,
+    ) -> Result<(), FabricError> {
+        let path = format!("server-cluster/{}", cluster.id);
+        let now: Cluster = self.client.get(&path).await?;
+        let shared: BTreeMap<&str, bool> = now.servers.iter().map(|s| (s.name.as_str(), s.shared)).collect();
+        let mut names: Vec<String> = now.servers.iter().map(|s| s.name.clone()).collect();
+        change(&mut names);
+        let list: Vec<_> = names
+            .iter()
+            .filter_map(|n| {
+                let id = servers.get(n.as_str())?;
+                Some(json!({"id": id, "name": n, "shared": shared.get(n.as_str()).copied().unwrap_or(false)}))
+            })
+            .collect();
+        self.client.put(&path, &json!({"tags": now.tags, "servers": list})).await?;
+        cluster.servers = names.into_iter().map(wire::Member::named).collect();
+        Ok(())
+    }
+
+    /// A tenant's cluster, made from the site's template, with a VPC of its own.
+    async fn create(&self, name: &str) -> Result<Cluster, FabricError> {
+        let templates: Vec<Template> = self.client.get("server-cluster-template").await?;
+        let template = templates
+            .into_iter()
+            .find(|t| t.name == self.template)
+            .ok_or_else(|| FabricError::NoTemplate(self.template.clone()))?;
+        let clusters: Vec<Cluster> = self.client.get("server-cluster").await?;
+        let site = clusters.iter().find_map(|c| c.site.clone());
+        let admin = clusters.iter().find_map(|c| c.admin.clone());
+        let body = json!({
+            "name": name,
+            "admin": match admin { Some(a) => a, None => self.client.first("tenants", true).await? },
+            "site": match site { Some(s) => s, None => self.client.first("sites", false).await? },
+            "vpc": {"id": 0, "name": "Create New"},
+            "srvClusterTemplate": {"id": template.id, "name": template.name},
+            "tags": [TAG],
+            "servers": [],
+        });
+        let id = self.client.post("server-cluster", &body).await?;
+        tracing::info!(network = name, "server cluster made");
+        self.client.get(&format!("server-cluster/{id}")).await
+    }
+
+    /// Deletes a cluster that we made and that holds no server any more.
+    pub async fn remove(&self, name: &str) -> Result<(), FabricError> {
+        let clusters: Vec<Cluster> = self.client.get("server-cluster").await?;
+        match clusters.into_iter().find(|c| c.name == name) {
+            Some(c) if c.tags.iter().any(|t| t == TAG) && c.servers.is_empty() => {
+                self.client.delete(&format!("server-cluster/{}", c.id)).await?;
+                tracing::info!(network = name, "server cluster deleted");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn echo(&self, server: &str, error: &FabricError) -> FabricError {
+        FabricError::Refused { url: self.url().into(), what: format!("to move {server}"), message: error.to_string() }
+    }
+}
+
+fn snapshot(clusters: &[Cluster], vnets: &[Vnet], hardware: &[Hardware]) -> FabricSnapshot {
+    let mut out = FabricSnapshot::default();
+    let cluster_of_vnet: BTreeMap<i64, &str> = clusters
+        .iter()
+        .flat_map(|c| c.resources.vnets.iter().map(|v| (v.id, c.name.as_str())))
+        .collect();
+    for cluster in clusters {
+        let gateway = cluster.resources.vnets.iter().flat_map(|v| &v.ipv4_gateways).find_map(|g| g.prefix.parse::<Ipv4Net>().ok());
+        if let Some(gateway) = gateway {
+            out.gateways.insert(cluster.name.clone(), gateway);
+        }
+    }
+    for server in hardware.iter().filter(|h| h.is_server()) {
+        let ports: BTreeSet<&str> = server.links.iter().map(|l| l.remote.as_str()).collect();
+        let mut facts = FabricFacts { converged: true, ..FabricFacts::default() };
+        facts.networks.extend(
+            clusters.iter().filter(|c| c.servers.iter().any(|s| s.name == server.name)).map(|c| c.name.clone()),
+        );
+        for vnet in vnets {
+            for port in vnet.ports.iter().filter(|p| ports.contains(p.name.as_str())) {
+                let network = cluster_of_vnet.get(&vnet.id).copied().unwrap_or(vnet.name.as_str());
+                let listed = facts.networks.iter().any(|n| n == network);
+                if port.is_pending() || (!listed && port.is_carried()) {
+                    facts.converged = false;
+                }
+                if facts.mismatch.is_none() {
+                    facts.mismatch = port.trouble().map(|t| format!("port {} of {} in {network}: {t}", port.name, server.name));
+                }
+            }
+        }
+        out.servers.insert(server.name.clone(), facts);
+    }
+    out
+}
+
+/// User and password of the fabric's management.
+pub(crate) fn access(url: String, user: String, password: Secret) -> NetrisAccess {
+    NetrisAccess { url, user, password }
+}

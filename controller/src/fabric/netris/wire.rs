@@ -1,0 +1,135 @@
+//! The few fields of Netris' objects that we read. Unknown fields are ignored, as its own clients do.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Cluster {
+    pub id: i64,
+    pub name: String,
+    #[serde(default)]
+    pub admin: Option<Value>,
+    #[serde(default)]
+    pub site: Option<Value>,
+    #[serde(default)]
+    pub tags: Vec<String>,
+    #[serde(default)]
+    pub servers: Vec<Member>,
+    #[serde(default)]
+    pub resources: Resources,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Member {
+    pub name: String,
+    #[serde(default)]
+    pub shared: bool,
+}
+
+impl Member {
+    pub(super) fn named(name: String) -> Self {
+        Member { name, shared: false }
+    }
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Resources {
+    #[serde(default)]
+    pub vnets: Vec<ClusterVnet>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ClusterVnet {
+    pub id: i64,
+    #[serde(default)]
+    pub ipv4_gateways: Vec<Gateway>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Gateway {
+    pub prefix: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Template {
+    pub id: i64,
+    pub name: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Vnet {
+    pub id: i64,
+    pub name: String,
+    #[serde(default)]
+    pub ports: Vec<VnetPort>,
+}
+
+/// A port as a member of a V-Net.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct VnetPort {
+    pub name: String,
+    #[serde(default)]
+    pub state: Value,
+    #[serde(default)]
+    pub status: Value,
+    #[serde(default)]
+    pub info: Value,
+}
+
+impl VnetPort {
+    /// The switches do not carry what the management says yet.
+    pub(super) fn is_pending(&self) -> bool {
+        [label(&self.state), label(&self.status)].iter().any(|l| {
+            l.is_some_and(|l| ["pending", "provisioning", "removing", "deleting"].contains(&l.to_ascii_lowercase().as_str()))
+        })
+    }
+
+    /// The switches carry the V-Net on this port now.
+    pub(super) fn is_carried(&self) -> bool {
+        !self.is_pending()
+    }
+
+    /// What the fabric says is wrong with the port, if anything.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        label(&self.info).filter(|i| !i.is_empty())
+    }
+}
+
+/// Text, or the label of a `{label, value}` pair.
+fn label(value: &Value) -> Option<&str> {
+    value.as_str().or_else(|| value["label"].as_str())
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Hardware {
+    pub id: i64,
+    pub name: String,
+    #[serde(default, rename = "type")]
+    pub kind: Value,
+    #[serde(default)]
+    pub links: Vec<Link>,
+}
+
+impl Hardware {
+    pub(super) fn is_server(&self) -> bool {
+        label(&self.kind) == Some("server")
+    }
+}
+
+/// A cable: `local` and `remote` are port names such as `eth0@bare-metal-1` and `swp5@leaf-1`.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Link {
+    #[serde(deserialize_with = "port_name")]
+    pub remote: String,
+}
+
+fn port_name<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let value = Value::deserialize(from)?;
+    value
+        .as_str()
+        .or_else(|| value["name"].as_str())
+        .map(str::to_owned)
+        .ok_or_else(|| serde::de::Error::custom("a port is a name or has one"))
+}

@@ -1,0 +1,137 @@
+//! One pass over one object: gather a view, decide, save, hand over the intents.
+//!
+//! ```text
+//! queue -> gather (caches, facts) -> core::decide -> writes, status (CAS), events -> intents to the desks
+//!                                                      `- conflict: drop all, gather again
+//! ```
+
+mod claim;
+mod host;
+mod provider;
+mod tenant;
+
+use crate::{
+    boot::BootServices,
+    execute::{AgentDesk, BmcDesk, FabricDesk},
+    image::Images,
+    key::Key,
+    observe::Facts,
+    queue::{Queue, Work},
+    store::{Events, Leadership, SaveError, Saver, Store},
+    tenant::Tenants,
+    world::{Clock, Dice},
+};
+use futures::{StreamExt, stream::FuturesUnordered};
+use jiff::Timestamp;
+use std::{sync::Arc, time::Duration};
+use steelyard_core::{Jitter, Moment, Wake, host::view::Policy};
+use tokio::time::Instant;
+use tracing::Instrument;
+
+/// Objects decided at one time. Each waits for the API server most of its time.
+const AT_ONCE: usize = 32;
+/// After a conflict the watch needs a moment to bring the newer object.
+const AFTER_CONFLICT: Duration = Duration::from_millis(50);
+/// After the API server refused a write.
+const AFTER_REFUSAL: Duration = Duration::from_secs(5);
+
+/// What the passes work with.
+pub struct Engine {
+    pub store: Arc<Store>,
+    pub saver: Saver,
+    pub events: Events,
+    pub facts: Facts,
+    pub queue: Queue,
+    pub clock: Clock,
+    pub dice: Dice,
+    pub policy: Policy,
+    pub site: Site,
+    pub boot: BootServices,
+    pub images: Images,
+    pub bmc: BmcDesk,
+    pub agent: AgentDesk,
+    /// `None`: this site has no fabric to drive.
+    pub fabric: Option<FabricDesk>,
+    pub tenants: Tenants,
+    pub leadership: Leadership,
+}
+
+/// What a site has said in flags and only the passes need.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Addresses for hosts that have none annotated, e.g. 192.168.100.0/24; those below `.10` are left alone.
+    pub provisioning_cidr: Option<ipnet::Ipv4Net>,
+    /// Hosts in expensive states at one time.
+    pub max_busy: usize,
+    /// Where nodes fetch their join script.
+    pub join_url: String,
+    pub ticket_validity: jiff::SignedDuration,
+    /// How often a tenant's kubeconfig is looked for until it is there.
+    pub tenant_poll: Duration,
+}
+
+impl Engine {
+    /// Decides whatever is due, for ever.
+    pub async fn run(&self) {
+        let mut running = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(()) = running.next() => {}
+                work = self.queue.next(), if running.len() < AT_ONCE => running.push(self.pass(work)),
+            }
+        }
+    }
+
+    async fn pass(&self, work: Work) {
+        let result = match &work {
+            Work::Host(key) => self.host(key).instrument(tracing::info_span!("host", host = %key)).await,
+            Work::Claim(key) => self.claim(key).instrument(tracing::info_span!("claim", claim = %key)).await,
+            Work::Provider(key) => self.provider(key).instrument(tracing::info_span!("provider", provider = %key)).await,
+            Work::Tenant(key) => self.tenant(key).instrument(tracing::info_span!("tenant", tenant = %key)).await,
+        };
+        let wake = match result {
+            Ok(wake) => wake,
+            Err(SaveError::Conflict { kind, name }) => {
+                tracing::debug!(kind, name, "changed meanwhile; deciding again");
+                Some(Instant::now() + AFTER_CONFLICT)
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, cause = %cause(&error), "not saved; trying again");
+                Some(Instant::now() + AFTER_REFUSAL)
+            }
+        };
+        self.queue.done(work, wake);
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { now: self.clock.now(), jitter: Jitter(self.dice.roll()) }
+    }
+
+    fn wake_instant(&self, wake: Wake) -> Option<Instant> {
+        match wake {
+            Wake::OnChange => None,
+            Wake::At(at) => Some(self.clock.instant(at)),
+        }
+    }
+
+    /// When a fact of age `at` must be asked for again to be no older than `within`.
+    fn due(&self, at: Timestamp, within: jiff::SignedDuration) -> Instant {
+        self.clock.instant(at.saturating_add(within).unwrap_or(Timestamp::MAX))
+    }
+}
+
+fn cause(error: &dyn std::error::Error) -> String {
+    error.source().map(|e| e.to_string()).unwrap_or_default()
+}
+
+/// The reference that Events and owners carry.
+fn reference<K: kube::Resource<DynamicType = ()>>(object: &K) -> k8s_openapi::api::core::v1::ObjectReference {
+    object.object_ref(&())
+}
+
+/// The key of the tenant that a claim joins.
+fn tenant_key(claim: &steelyard_api::loft::NodeClaim) -> Option<Key> {
+    let tenant = claim.spec.vcluster_ref.clone()?;
+    Some(Key::new(claim.metadata.namespace.clone().unwrap_or_default(), tenant))
+}

@@ -1,0 +1,288 @@
+//! The caches of all kinds that we decide on, and who is concerned when one of their objects changes.
+
+use super::cache::Cache;
+use crate::{
+    key::Key,
+    queue::{Queue, Work},
+};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, ResourceExt, runtime::watcher};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use steelyard_api::{
+    loft::{
+        MachineConfigTemplate, NodeClaim, NodeEnvironment, NodeProvider, NodeType, OSImage, SSHKey,
+        VirtualClusterInstance,
+    },
+    metal3::{BareMetalHost, HardwareData, ProvisioningState},
+    names,
+};
+
+/// What a provider offers is counted over all its hosts, so a burst of changes is counted once.
+const COUNT_AFTER: Duration = Duration::from_millis(100);
+
+pub struct Store {
+    pub client: Client,
+    pub queue: Queue,
+    pub hosts: Arc<Cache<BareMetalHost>>,
+    pub hardware: Arc<Cache<HardwareData>>,
+    pub providers: Arc<Cache<NodeProvider>>,
+    pub types: Arc<Cache<NodeType>>,
+    pub claims: Arc<Cache<NodeClaim>>,
+    pub environments: Arc<Cache<NodeEnvironment>>,
+    pub images: Arc<Cache<OSImage>>,
+    pub ssh_keys: Arc<Cache<SSHKey>>,
+    pub templates: Arc<Cache<MachineConfigTemplate>>,
+    pub tenants: Arc<Cache<VirtualClusterInstance>>,
+    /// Secrets with Metal3's label: those that hosts refer to.
+    pub secrets: Arc<Cache<Secret>>,
+    index: Mutex<Index>,
+}
+
+/// Who refers to whom, kept in step with the caches, so that a change costs what it concerns.
+#[derive(Default)]
+struct Index {
+    hosts_by_secret: BTreeMap<Key, BTreeSet<Key>>,
+    host_of_claim: BTreeMap<Key, Key>,
+    addresses: BTreeMap<Key, ipnet::Ipv4Net>,
+    /// Claims that have no host yet.
+    waiting: BTreeSet<Key>,
+    claims_of_tenant: BTreeMap<Key, BTreeSet<Key>>,
+    /// Hosts that boot the agent or write disks now.
+    busy: BTreeSet<Key>,
+}
+
+impl Store {
+    pub fn new(client: Client, queue: Queue) -> Arc<Self> {
+        Arc::new(Store {
+            client,
+            queue,
+            hosts: Arc::default(),
+            hardware: Arc::default(),
+            providers: Arc::default(),
+            types: Arc::default(),
+            claims: Arc::default(),
+            environments: Arc::default(),
+            images: Arc::default(),
+            ssh_keys: Arc::default(),
+            templates: Arc::default(),
+            tenants: Arc::default(),
+            secrets: Arc::default(),
+            index: Mutex::default(),
+        })
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches everything; never returns.
+    pub async fn run(self: Arc<Self>) {
+        let c = || self.client.clone();
+        let every = watcher::Config::default;
+        let labelled = every().labels(&format!("{}={}", names::label::ENVIRONMENT, names::label::ENVIRONMENT_BAREMETAL));
+        let s = &self;
+        tokio::join!(
+            s.hosts.clone().run(Api::all(c()), every(), |k, old, new| s.host_changed(k, old, new)),
+            s.hardware.clone().run(Api::all(c()), every(), |k, _, _| s.queue.wake(Work::Host(k.clone()))),
+            s.secrets.clone().run(Api::all(c()), labelled, |k, _, _| s.secret_changed(k)),
+            s.claims.clone().run(Api::all(c()), every(), |k, old, new| s.claim_changed(k, old, new)),
+            s.providers.clone().run(Api::all(c()), every(), |k, _, _| {
+                s.queue.wake(Work::Provider(k.clone()));
+            }),
+            s.types.clone().run(Api::all(c()), every(), |_, old, new| s.type_changed(old, new)),
+            s.tenants.clone().run(Api::all(c()), every(), |k, _, _| s.tenant_changed(k)),
+            s.environments.clone().run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+            s.images.clone().run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+            s.ssh_keys.clone().run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+            s.templates.clone().run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+        );
+    }
+
+    pub async fn wait_synced(&self) {
+        tokio::join!(
+            self.hosts.wait_synced(),
+            self.hardware.wait_synced(),
+            self.secrets.wait_synced(),
+            self.claims.wait_synced(),
+            self.providers.wait_synced(),
+            self.types.wait_synced(),
+            self.tenants.wait_synced(),
+            self.environments.wait_synced(),
+            self.images.wait_synced(),
+            self.ssh_keys.wait_synced(),
+            self.templates.wait_synced(),
+        );
+    }
+
+    /// The host that a claim holds, as the hosts say.
+    pub fn host_of_claim(&self, claim: &Key) -> Option<Key> {
+        self.index().host_of_claim.get(claim).cloned()
+    }
+
+    /// Claims that want to join this tenant.
+    pub fn claims_of_tenant(&self, tenant: &Key) -> Vec<Arc<NodeClaim>> {
+        let keys: Vec<Key> = self.index().claims_of_tenant.get(tenant).into_iter().flatten().cloned().collect();
+        keys.iter().filter_map(|k| self.claims.get(k)).collect()
+    }
+
+    /// Hosts, other than this one, that boot the agent or write disks now.
+    pub fn busy_others(&self, host: &Key) -> usize {
+        let index = self.index();
+        index.busy.len() - usize::from(index.busy.contains(host))
+    }
+
+    /// Addresses of the provisioning network that other hosts use.
+    pub fn addresses_of_others(&self, host: &Key) -> BTreeSet<std::net::Ipv4Addr> {
+        self.index().addresses.iter().filter(|(k, _)| *k != host).map(|(_, a)| a.addr()).collect()
+    }
+
+    /// Takes an address for a host until its own status says so, so that two decisions made at one time
+    /// don't choose the same.
+    pub fn reserve_address(&self, host: &Key, address: ipnet::Ipv4Net) {
+        self.index().addresses.insert(host.clone(), address);
+    }
+
+    pub fn wake_waiting(&self) {
+        let waiting: Vec<Key> = self.index().waiting.iter().cloned().collect();
+        for claim in waiting {
+            self.queue.wake(Work::Claim(claim));
+        }
+    }
+
+    /// A host was seen, or was saved by us.
+    pub fn host_changed(&self, key: &Key, old: Option<&BareMetalHost>, new: Option<&BareMetalHost>) {
+        {
+            let mut index = self.index();
+            for host in [old, new].into_iter().flatten() {
+                if let Some(secret) = secret_of(host) {
+                    index.hosts_by_secret.entry(secret).or_default().remove(key);
+                }
+                if let Some(claim) = claim_of(host)
+                    && index.host_of_claim.get(&claim) == Some(key)
+                {
+                    index.host_of_claim.remove(&claim);
+                }
+            }
+            index.addresses.remove(key);
+            index.busy.remove(key);
+            if let Some(host) = new {
+                if is_busy(host) {
+                    index.busy.insert(key.clone());
+                }
+                if let Some(secret) = secret_of(host) {
+                    index.hosts_by_secret.entry(secret).or_default().insert(key.clone());
+                }
+                if let Some(claim) = claim_of(host) {
+                    index.host_of_claim.insert(claim, key.clone());
+                }
+                if let Some(address) = address_of(host) {
+                    index.addresses.insert(key.clone(), address);
+                }
+            }
+        }
+        self.queue.wake(Work::Host(key.clone()));
+        for claim in [old, new].into_iter().flatten().filter_map(claim_of).collect::<BTreeSet<_>>() {
+            self.queue.wake(Work::Claim(claim));
+        }
+        for provider in self.providers.list() {
+            self.queue.wake_after(Work::Provider(Key::of(&*provider)), COUNT_AFTER);
+        }
+        // A host that has become free may be what a claim waits for.
+        let state = |h: Option<&BareMetalHost>| h.and_then(|h| h.status.as_ref()).map(|s| s.provisioning.state);
+        if state(old) != state(new) || old.is_some_and(|o| claim_of(o).is_some()) {
+            self.wake_waiting();
+        }
+    }
+
+    fn secret_changed(&self, key: &Key) {
+        let hosts: Vec<Key> = self.index().hosts_by_secret.get(key).into_iter().flatten().cloned().collect();
+        for host in hosts {
+            self.queue.wake(Work::Host(host));
+        }
+    }
+
+    pub fn claim_changed(&self, key: &Key, old: Option<&NodeClaim>, new: Option<&NodeClaim>) {
+        let host = {
+            let mut index = self.index();
+            for claim in [old, new].into_iter().flatten() {
+                if let Some(tenant) = tenant_of(claim) {
+                    index.claims_of_tenant.entry(tenant).or_default().remove(key);
+                }
+            }
+            index.waiting.remove(key);
+            if let Some(claim) = new {
+                if let Some(tenant) = tenant_of(claim) {
+                    index.claims_of_tenant.entry(tenant).or_default().insert(key.clone());
+                }
+                if claim.status.as_ref().is_none_or(|s| s.bare_metal_host.is_none()) {
+                    index.waiting.insert(key.clone());
+                }
+            }
+            index.host_of_claim.get(key).cloned()
+        };
+        self.queue.wake(Work::Claim(key.clone()));
+        if let Some(host) = host {
+            self.queue.wake(Work::Host(host));
+        }
+        for tenant in [old, new].into_iter().flatten().filter_map(tenant_of).collect::<BTreeSet<_>>() {
+            self.queue.wake(Work::Tenant(tenant));
+        }
+        for provider in self.providers.list() {
+            self.queue.wake_after(Work::Provider(Key::of(&*provider)), COUNT_AFTER);
+        }
+    }
+
+    fn type_changed(&self, old: Option<&NodeType>, new: Option<&NodeType>) {
+        for provider in [old, new].into_iter().flatten().map(|t| t.spec.provider_ref.clone()).collect::<BTreeSet<_>>() {
+            self.queue.wake(Work::Provider(Key::new("", provider)));
+        }
+        // Only what makes a type fit or not; its counts change with every host.
+        if old.map(|t| &t.spec) != new.map(|t| &t.spec) {
+            self.wake_waiting();
+        }
+    }
+
+    pub fn tenant_changed(&self, key: &Key) {
+        self.queue.wake(Work::Tenant(key.clone()));
+        for claim in self.claims_of_tenant(key) {
+            self.queue.wake(Work::Claim(Key::of(&*claim)));
+        }
+    }
+}
+
+/// The Secret that a host's BMC details name.
+pub fn secret_of(host: &BareMetalHost) -> Option<Key> {
+    let bmc = host.spec.bmc.as_ref()?;
+    (!bmc.credentials_name.is_empty())
+        .then(|| Key::new(host.namespace().unwrap_or_default(), bmc.credentials_name.clone()))
+}
+
+/// The claim that holds a host: its consumer, if that is a NodeClaim.
+pub fn claim_of(host: &BareMetalHost) -> Option<Key> {
+    let consumer = host.spec.consumer_ref.as_ref()?;
+    (consumer.kind.as_deref() == Some(NodeClaim::KIND))
+        .then(|| Key::new(consumer.namespace.clone().unwrap_or_default(), consumer.name.clone().unwrap_or_default()))
+}
+
+fn tenant_of(claim: &NodeClaim) -> Option<Key> {
+    let tenant = claim.spec.vcluster_ref.clone()?;
+    Some(Key::new(claim.namespace().unwrap_or_default(), tenant))
+}
+
+fn address_of(host: &BareMetalHost) -> Option<ipnet::Ipv4Net> {
+    let annotated = host.annotations().get(names::annotation::IP_ADDRESS);
+    let recorded = host.status.as_ref().and_then(|s| s.steelyard.as_ref()).and_then(|s| s.address.as_ref());
+    annotated.or(recorded)?.parse().ok()
+}
+
+fn is_busy(host: &BareMetalHost) -> bool {
+    let state = host.status.as_ref().map(|s| s.provisioning.state);
+    matches!(
+        state,
+        Some(ProvisioningState::Inspecting | ProvisioningState::Provisioning | ProvisioningState::Deprovisioning)
+    )
+}

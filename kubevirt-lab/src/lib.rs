@@ -1,0 +1,4 @@
+//! A data centre in one process: topology, simulated hosts, tenants and the controller.
+
+pub mod host;
+pub mod net;
