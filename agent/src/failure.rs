@@ -8,7 +8,6 @@ use crate::platform::DiskError;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("{0}")]
-    #[error("{0}")]
     InvalidParams(String),
     /// Python's class for a missing or unknown keyword argument; IPA answers with it, so do we.
     #[error("{0}")]

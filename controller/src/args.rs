@@ -67,7 +67,7 @@ pub struct Args {
 
     /// Fetch images whose URL begins with PREFIX from URL instead.
     #[arg(long, value_name = "PREFIX=URL")]
-    pub image_mirror: Vec<Mirror>,
+    pub image_mirror: Vec<crate::image::Mirror>,
     /// Keep fetched images in this directory; in memory when absent.
     #[arg(long, env = "STEELYARD_IMAGE_CACHE")]
     pub image_cache: Option<PathBuf>,
@@ -88,9 +88,9 @@ pub struct Args {
     /// Where we serve /node/join to tenants' machines.
     #[arg(long, default_value = "192.168.101.254:443")]
     pub join_listen: SocketAddr,
-    /// How machines reach that; https://JOIN_LISTEN when absent.
+    /// How machines reach that, HOST[:PORT]; JOIN_LISTEN when absent.
     #[arg(long)]
-    pub join_url: Option<String>,
+    pub join_endpoint: Option<String>,
     /// How often a tenant's kubeconfig is looked for until it is there.
     #[arg(long, default_value = "5s", value_parser = go_duration)]
     pub tenant_poll: Duration,
@@ -184,23 +184,6 @@ impl PemSource {
         std::fs::read_to_string(&self.0)
             .map(|text| (text, self.0.clone()))
             .map_err(|e| std::io::Error::new(e.kind(), format!("{}: {e}", self.0)))
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirror {
-    pub prefix: String,
-    pub url: String,
-}
-
-impl FromStr for Mirror {
-    type Err = String;
-    fn from_str(s: &str) -> Result<Self, Self::Err> {
-        let (prefix, url) = s.split_once('=').ok_or_else(|| format!("{s:?} is not PREFIX=URL"))?;
-        if prefix.is_empty() || !(url.starts_with("http://") || url.starts_with("https://")) {
-            return Err(format!("{s:?} is not PREFIX=URL with an http(s) URL"));
-        }
-        Ok(Mirror { prefix: prefix.to_owned(), url: url.to_owned() })
     }
 }
 

@@ -126,6 +126,7 @@ impl HttpClient {
                 frame = body.frame() => match frame {
                     None => return Ok(Ok(Response::from_parts(parts, ()))),
                     Some(frame) => if let Ok(chunk) = frame.map_err(broken)?.into_data()
+                        && parts.status.is_success()
                         && let Err(stop) = sink(chunk) { return Ok(Err(stop)); },
                 },
                 end = &mut driver, if !driven => { end.map_err(broken)?; driven = true; }

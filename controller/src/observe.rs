@@ -9,6 +9,7 @@ use std::{
 };
 use steelyard_core::{
     Ignorance, Observed,
+    claim::NetworkFacts,
     host::view::{BmcFacts, FabricFacts},
 };
 
@@ -24,6 +25,8 @@ struct Inner {
     fabric_accepted: BTreeMap<String, Timestamp>,
     /// Per server: why the fabric did not take our last order.
     fabric_refused: BTreeMap<String, (Timestamp, String)>,
+    /// Per network: why the fabric did not make it.
+    networks_refused: BTreeMap<String, (Timestamp, String)>,
 }
 
 impl Facts {
@@ -34,6 +37,7 @@ impl Facts {
             fabric: Observed::not_asked(began),
             fabric_accepted: BTreeMap::new(),
             fabric_refused: BTreeMap::new(),
+            networks_refused: BTreeMap::new(),
         })))
     }
 
@@ -79,8 +83,28 @@ impl Facts {
         }
     }
 
-    pub fn fabric_snapshot(&self) -> Observed<Arc<FabricSnapshot>> {
-        self.inner().fabric.clone()
+    /// What the fabric says of a network: its gateway. A network that is not there has not been asked for.
+    pub fn network(&self, name: &str) -> Observed<NetworkFacts> {
+        let inner = self.inner();
+        if let Some((since, why)) = inner.networks_refused.get(name) {
+            return Observed::Unknown { since: *since, why: Ignorance::Unreachable(why.clone()) };
+        }
+        match &inner.fabric {
+            Observed::Unknown { since, why } => Observed::Unknown { since: *since, why: why.clone() },
+            Observed::Known { value, at } => match value.networks.get(name) {
+                Some(gateway) => Observed::Known { value: NetworkFacts { name: name.to_owned(), gateway: *gateway }, at: *at },
+                None => Observed::not_asked(*at),
+            },
+        }
+    }
+
+    /// The fabric did (`None`) or did not make a network.
+    pub fn network_made(&self, name: &str, at: Timestamp, refused: Option<String>) {
+        let mut inner = self.inner();
+        match refused {
+            None => inner.networks_refused.remove(name),
+            Some(why) => inner.networks_refused.insert(name.to_owned(), (at, why)),
+        };
     }
 
     /// Takes a reading; returns the servers of which it says something new.

@@ -37,6 +37,14 @@ pub fn trust_ca(pem: &str, what: &str) -> Result<Arc<ClientConfig>, TrustError> 
     Ok(Arc::new(builder()?.with_root_certificates(roots).with_no_client_auth()))
 }
 
+/// Certificates signed by a CA of the operating system's list.
+pub fn trust_public() -> Result<Arc<ClientConfig>, TrustError> {
+    let mut roots = RootCertStore::empty();
+    // Single certificates that can't be read are no reason to trust none of the others.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    Ok(Arc::new(builder()?.with_root_certificates(roots).with_no_client_auth()))
+}
+
 /// Exactly this certificate, whatever it says of names and dates.
 pub fn trust_pinned(cert: CertificateDer<'static>) -> Result<Arc<ClientConfig>, TrustError> {
     with_verifier(Verifier { pinned: Some(cert), provider: provider() })

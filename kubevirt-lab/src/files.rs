@@ -1,7 +1,126 @@
 //! The files of a lab: what people and programs find in `.lab/`.
 
-use crate::plan::{BMC_PORT, BMC_USER, HOST_NAMESPACE, Plan, PlannedHost};
-use std::{fmt::Write as _, io, os::unix::fs::OpenOptionsExt, path::Path};
+use crate::{
+    lab::Lab,
+    plan::{BMC_PORT, BMC_USER, HOST_NAMESPACE, Plan, PlannedHost},
+};
+use std::{
+    fmt::Write as _,
+    fs, io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// What stays when the lab ends: for whoever wants to know what happened.
+const KEPT: &[&str] = &["log", "captures"];
+
+/// The lab's directory.
+#[derive(Clone, Debug)]
+pub struct LabFiles {
+    dir: PathBuf,
+}
+
+impl LabFiles {
+    pub fn new(dir: &Path) -> Self {
+        LabFiles { dir: dir.to_owned() }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.at("kubeconfig")
+    }
+
+    pub fn servers(&self) -> PathBuf {
+        self.at("servers.yaml")
+    }
+
+    pub fn tenant_kubeconfig(&self, tenant: &str) -> PathBuf {
+        self.at("tenants").join(format!("{tenant}.kubeconfig"))
+    }
+
+    pub fn log(&self) -> PathBuf {
+        self.at("log/lab.log")
+    }
+
+    pub fn pid(&self) -> PathBuf {
+        self.at("lab.pid")
+    }
+
+    pub fn controller_pid(&self) -> PathBuf {
+        self.at("controller.pid")
+    }
+
+    pub fn socket(&self, network: &str) -> PathBuf {
+        self.at(&format!("{network}.sock"))
+    }
+
+    pub fn controller_flags(&self) -> PathBuf {
+        self.at("controller.flags")
+    }
+
+    pub fn controller_kubeconfig(&self) -> PathBuf {
+        self.at("controller.kubeconfig")
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.at("ready").exists()
+    }
+
+    pub fn mark_ready(&self) -> io::Result<()> {
+        fs::write(self.at("ready"), "")
+    }
+
+    /// Everything that people and programs need to use `lab`.
+    pub fn write(&self, lab: &Lab) -> io::Result<()> {
+        fs::create_dir_all(self.at("tenants"))?;
+        let url = format!("https://{}", lab.sockets().kubernetes);
+        if let Some(server) = &lab.kubernetes {
+            write_secret(&self.kubeconfig(), &server.admin_kubeconfig(&url))?;
+            let token = token(lab.config.plan.seed);
+            server.add_token(&token, "lab", &["system:masters"]);
+            write_secret(&self.at("token"), &format!("{token}\n"))?;
+        } else if let Some(kubeconfig) = &lab.config.kubeconfig {
+            write_secret(&self.kubeconfig(), kubeconfig)?;
+        }
+        fs::write(self.at("bmc-ca.crt"), &lab.bmc_ca)?;
+        write_secret(&self.servers(), &Registration::of(&lab.config.plan).servers)?;
+        let fabric = format!("url: {}\nusername: {}\npassword: {}\n", lab.fabric_url, lab.fabric_user(), lab.fabric_password);
+        write_secret(&self.at("fabric.yaml"), &fabric)
+    }
+
+    /// Opens `captures/NETWORK.pcapng` for each network that is captured.
+    pub fn captures(&self) -> impl FnMut(&str) -> io::Result<Box<dyn io::Write + Send>> + Send + 'static + use<> {
+        let dir = self.at("captures");
+        move |network| {
+            fs::create_dir_all(&dir)?;
+            let file = fs::File::create(dir.join(format!("{network}.pcapng")))?;
+            Ok(Box::new(io::BufWriter::new(file)))
+        }
+    }
+
+    /// Removes what a lab that has ended leaves behind, but its logs and captures.
+    pub fn remove(&self) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if KEPT.iter().any(|k| entry.file_name() == *k) {
+                continue;
+            }
+            let path = entry.path();
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, "left behind");
+            }
+        }
+    }
+}
+
+/// The bearer token for the page and for curl: as long as the seed's the same, the same.
+fn token(seed: u64) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(format!("steelyard lab {seed} token")).iter().take(16).map(|b| format!("{b:02x}")).collect()
+}
 
 /// Writes a file that only its owner may read.
 pub(crate) fn write_secret(path: &Path, text: &str) -> io::Result<()> {

@@ -48,15 +48,27 @@ pub struct Rule {
 impl Rule {
     /// A rule that meets every request.
     pub fn always(effect: Effect) -> Rule {
-        Rule { effect, method: None, path_prefix: String::new(), times: None }
+        Rule {
+            effect,
+            method: None,
+            path_prefix: String::new(),
+            times: None,
+        }
     }
 
     pub fn on(self, method: Method, path_prefix: &str) -> Rule {
-        Rule { method: Some(method), path_prefix: path_prefix.to_owned(), ..self }
+        Rule {
+            method: Some(method),
+            path_prefix: path_prefix.to_owned(),
+            ..self
+        }
     }
 
     pub fn times(self, times: u32) -> Rule {
-        Rule { times: Some(times), ..self }
+        Rule {
+            times: Some(times),
+            ..self
+        }
     }
 
     fn meets(&self, method: &Method, path: &str) -> bool {
@@ -94,7 +106,11 @@ impl std::fmt::Debug for Rules {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(rules) = self.faults.upgrade() {
-            rules.lock().unwrap_or_else(PoisonError::into_inner).by_id.remove(&self.id);
+            rules
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .by_id
+                .remove(&self.id);
         }
     }
 }
@@ -109,11 +125,17 @@ impl Faults {
         let id = rules.next;
         rules.next += 1;
         rules.by_id.insert(id, rule);
-        Guard { faults: Arc::downgrade(&self.rules), id }
+        Guard {
+            faults: Arc::downgrade(&self.rules),
+            id,
+        }
     }
 
     pub(crate) fn refuses_connections(&self) -> bool {
-        self.lock().by_id.values().any(|rule| rule.effect == Effect::RefuseConnections && rule.times != Some(0))
+        self.lock()
+            .by_id
+            .values()
+            .any(|rule| rule.effect == Effect::RefuseConnections && rule.times != Some(0))
     }
 
     /// What the rules have to say about one request. Uses up counted rules.
@@ -193,7 +215,9 @@ impl Verdict {
 fn bare(status: StatusCode) -> Response<Bytes> {
     let mut reply = Response::new(Bytes::new());
     *reply.status_mut() = status;
-    reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    reply
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     reply
 }
 
@@ -210,7 +234,10 @@ mod tests {
         let faults = Faults::default();
         let guard = faults.add(Rule::always(Effect::RefuseCredentials));
         assert!(get(&faults, "/redfish/v1/Systems").instead().is_some());
-        assert!(get(&faults, "/redfish/v1/").instead().is_none(), "the service root asks nobody for credentials");
+        assert!(
+            get(&faults, "/redfish/v1/").instead().is_none(),
+            "the service root asks nobody for credentials"
+        );
         drop(guard);
         assert_eq!(get(&faults, "/redfish/v1/Systems"), Verdict::default());
     }
@@ -219,12 +246,19 @@ mod tests {
     fn rules_are_selective_and_counted() {
         let faults = Faults::default();
         let _guard = faults.add(
-            Rule::always(Effect::Unavailable { retry_after_seconds: 5 })
-                .on(Method::GET, "/redfish/v1/Systems")
-                .times(2),
+            Rule::always(Effect::Unavailable {
+                retry_after_seconds: 5,
+            })
+            .on(Method::GET, "/redfish/v1/Systems")
+            .times(2),
         );
         assert!(get(&faults, "/redfish/v1/Managers").instead().is_none());
-        assert!(faults.judge(&Method::PATCH, "/redfish/v1/Systems/1").instead().is_none());
+        assert!(
+            faults
+                .judge(&Method::PATCH, "/redfish/v1/Systems/1")
+                .instead()
+                .is_none()
+        );
         for _ in 0..2 {
             let reply = get(&faults, "/redfish/v1/Systems/1").instead().unwrap();
             assert_eq!(reply.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -241,7 +275,9 @@ mod tests {
         let _three = faults.add(Rule::always(Effect::ReportPower(Power::On)));
         let verdict = get(&faults, "/");
         assert_eq!(verdict.delay, Some(Duration::from_secs(3)));
-        let reply = verdict.amend(Response::new(Bytes::from_static(br#"{"Id":"1","PowerState":"Off"}"#)));
+        let reply = verdict.amend(Response::new(Bytes::from_static(
+            br#"{"Id":"1","PowerState":"Off"}"#,
+        )));
         assert_eq!(reply.body(), r#"{"Id":"1","PowerState":"On"}"#);
     }
 }

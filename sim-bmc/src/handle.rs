@@ -74,8 +74,12 @@ impl BmcHandle {
         let reply = match verdict.instead() {
             Some(reply) => reply,
             None => {
-                let reply = self.engine().bmc.handle(request, self.now());
-                self.shared.wake.notify_one();
+                let mut engine = self.engine();
+                let now = self.now();
+                let reply = engine.bmc.handle(request, now);
+                if engine.bmc.poll_at().is_some() {
+                    self.shared.wake.notify_one();
+                }
                 reply
             }
         };

@@ -46,7 +46,9 @@ impl Hardware {
     }
 
     pub fn drives(&self) -> impl Iterator<Item = &Drive> {
-        self.storage.iter().flat_map(|controller| controller.drives.iter())
+        self.storage
+            .iter()
+            .flat_map(|controller| controller.drives.iter())
     }
 }
 
@@ -167,7 +169,10 @@ impl FromStr for Mac {
         let mut bytes = [0_u8; 6];
         let mut parts = text.split([':', '-']);
         for byte in &mut bytes {
-            let part = parts.next().filter(|p| p.len() == 2).ok_or_else(|| MacError(text.to_owned()))?;
+            let part = parts
+                .next()
+                .filter(|p| p.len() == 2)
+                .ok_or_else(|| MacError(text.to_owned()))?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| MacError(text.to_owned()))?;
         }
         if parts.next().is_some() {

@@ -15,14 +15,14 @@ mod serve;
 mod tls;
 
 pub use bmc::{
-    Bmc, BootDevice, BootMode, BootOption, BootOverride, BootTarget, Config, OverrideEnabled, Password, Reply,
-    Request, ResetType,
+    Bmc, BootDevice, BootMode, BootOption, BootOverride, BootTarget, Config, OverrideEnabled, Password,
+    Reply, Request, ResetType,
 };
 pub use handle::{BmcHandle, Now};
 pub use hardware::{Hardware, Mac, Nic};
 pub use machine::{
     BootProgress, Machine, MachineCommand, MachineError, MachineState, MemoryMachine, MemoryTimings, Power,
 };
-pub use personality::{Identity, Personality, PersonalityError, Timings};
+pub use personality::{Identity, Personality, PersonalityError, Quirks, Timings};
 pub use serve::{serve, serve_connection};
 pub use tls::{TlsError, self_signed};

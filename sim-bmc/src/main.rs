@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use sim_bmc::{
-    BmcHandle, Config, Identity, Mac, MachineState, MemoryMachine, MemoryTimings, Password, Personality, Power,
+    BmcHandle, Config, Identity, Mac, MachineState, MemoryMachine, MemoryTimings, Password, Personality,
+    Power,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -127,7 +128,14 @@ fn identity(serial: &str, nics: usize) -> Identity {
     let digest: [u8; 32] = Sha256::digest(serial.as_bytes()).into();
     // 52:54:00 is the locally administered prefix that virtual NICs use; four bits of the last octet count ports.
     let mac = |port: usize| {
-        Mac([0x52, 0x54, 0x00, digest[16], digest[17], (digest[18] & 0xf0) | (port & 0x0f) as u8])
+        Mac([
+            0x52,
+            0x54,
+            0x00,
+            digest[16],
+            digest[17],
+            (digest[18] & 0xf0) | (port & 0x0f) as u8,
+        ])
     };
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&digest[..16]);
@@ -152,12 +160,18 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
     let personality = personality(&args)?;
     let hardware = personality.hardware(&identity(&args.serial, personality.nic_count()))?;
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
-        format!("cannot listen on {}; is another program using that port? choose one with --listen", args.listen)
+        format!(
+            "cannot listen on {}; is another program using that port? choose one with --listen",
+            args.listen
+        )
     })?;
     let address = listener.local_addr()?;
     let tls = match args.http {
         true => None,
-        false => Some(sim_bmc::self_signed(&certificate_names(address.ip()), &args.serial)?),
+        false => Some(sim_bmc::self_signed(
+            &certificate_names(address.ip()),
+            &args.serial,
+        )?),
     };
     let config = Config {
         hardware,
@@ -166,24 +180,39 @@ async fn serve(args: Serve) -> anyhow::Result<()> {
         password: Password::new(args.password),
         seed: args.seed.map_or_else(random_seed, Ok)?,
     };
-    let initial = if args.powered_on { MachineState { power: Power::On, ..MachineState::ON } } else { MachineState::OFF };
+    let initial = if args.powered_on {
+        MachineState {
+            power: Power::On,
+            ..MachineState::ON
+        }
+    } else {
+        MachineState::OFF
+    };
     let machine = MemoryMachine::new(initial, MemoryTimings::default());
     let bmc = BmcHandle::new(config, Arc::new(machine.clone()), Arc::new(Timestamp::now));
     let scheme = if args.http { "http" } else { "https" };
-    writeln!(io::stdout(), "{scheme}://{address}/redfish/v1 user {}", args.username)?;
-    let stop = CancellationToken::new();
+    writeln!(
+        io::stdout(),
+        "{scheme}://{address}/redfish/v1 user {}",
+        args.username
+    )?;
+    // None of the others returns; when the signal comes, dropping them ends every connection.
     tokio::select! {
-        () = interrupted() => stop.cancel(),
+        () = interrupted() => {}
         () = bmc.run() => {}
         () = machine.run(bmc.clone()) => {}
-        () = sim_bmc::serve(listener, bmc.clone(), tls, stop.clone()) => {}
+        () = sim_bmc::serve(listener, bmc.clone(), tls, CancellationToken::new()) => {}
     }
     Ok(())
 }
 
 fn certificate_names(ip: IpAddr) -> Vec<String> {
     let mut names = vec!["localhost".to_owned()];
-    let shown = if ip.is_unspecified() { IpAddr::from([127, 0, 0, 1]) } else { ip };
+    let shown = if ip.is_unspecified() {
+        IpAddr::from([127, 0, 0, 1])
+    } else {
+        ip
+    };
     names.push(shown.to_string());
     names
 }

@@ -36,24 +36,36 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const TLS_HANDSHAKE: u8 = 0x16;
 
 /// Serves one connection until the client closes it.
-pub async fn serve_connection<IO>(bmc: BmcHandle, tls: Option<Arc<ServerConfig>>, mut io: IO) -> io::Result<()>
+pub async fn serve_connection<IO>(
+    bmc: BmcHandle,
+    tls: Option<Arc<ServerConfig>>,
+    mut io: IO,
+) -> io::Result<()>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if !bmc.accepts_connections() {
         return Ok(());
     }
-    let Some(tls) = tls else { return serve_http(bmc, io).await };
+    let Some(tls) = tls else {
+        return serve_http(bmc, io).await;
+    };
     let hello = async {
         let first = io.read_u8().await?;
-        let io = Prefixed { first: Some(first), io };
+        let io = Prefixed {
+            first: Some(first),
+            io,
+        };
         if first != TLS_HANDSHAKE {
             return Ok(Err(io));
         }
         TlsAcceptor::from(tls).accept(io).await.map(Ok)
     };
     match tokio::time::timeout(HEADER_TIMEOUT, hello).await {
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no TLS handshake within 30 s")),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "no TLS handshake within 30 s",
+        )),
         // A client that connects and says nothing is a port check, not a fault.
         Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(()),
         Ok(Err(error)) => Err(error),
@@ -77,7 +89,8 @@ where
 async fn connection<IO, S>(io: IO, service: S) -> io::Result<()>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: hyper::service::Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Send,
+    S: hyper::service::Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>
+        + Send,
     S::Future: Send,
 {
     let served = http1::Builder::new()
@@ -108,7 +121,10 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request: Request<Incoming>| async move {
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = request
+            .headers()
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let mut reply = Response::new(Full::new(Bytes::new()));
         let target = host.and_then(|host| HeaderValue::try_from(format!("https://{host}{path}")).ok());
@@ -120,14 +136,21 @@ where
             }
             None => *reply.status_mut() = StatusCode::BAD_REQUEST,
         }
-        reply.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        reply
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
         Ok::<_, Infallible>(reply)
     });
     connection(io, service).await
 }
 
 /// Accepts connections for one BMC until `stop`, then ends those that are open.
-pub async fn serve(listener: TcpListener, bmc: BmcHandle, tls: Option<Arc<ServerConfig>>, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    bmc: BmcHandle,
+    tls: Option<Arc<ServerConfig>>,
+    stop: CancellationToken,
+) {
     let room = Arc::new(Semaphore::new(bmc.connection_limit()));
     let mut connections = JoinSet::new();
     loop {
@@ -175,7 +198,11 @@ struct Prefixed<IO> {
 }
 
 impl<IO: AsyncRead + Unpin> AsyncRead for Prefixed<IO> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if buf.remaining() > 0
             && let Some(first) = self.first.take()
         {

@@ -23,7 +23,9 @@ pub(crate) struct PcapngWriter {
 impl PcapngWriter {
     /// Writes the section header and the interface named `network`.
     pub(crate) fn new(to: Box<dyn Write + Send>, network: &str) -> io::Result<PcapngWriter> {
-        let mut writer = PcapngWriter { to: BufWriter::with_capacity(64 * 1024, to) };
+        let mut writer = PcapngWriter {
+            to: BufWriter::with_capacity(64 * 1024, to),
+        };
         let mut section = Vec::new();
         section.extend(BYTE_ORDER_MAGIC.to_le_bytes());
         section.extend(1u16.to_le_bytes()); // version 1.0
@@ -51,7 +53,15 @@ impl PcapngWriter {
         let size = u32::try_from(frame.len()).map_err(io::Error::other)?;
         let at = at.max(0).cast_unsigned();
         let mut head = [0; 28];
-        let fields = [ENHANCED_PACKET, length, 0, (at >> 32) as u32, (at & 0xffff_ffff) as u32, size, size];
+        let fields = [
+            ENHANCED_PACKET,
+            length,
+            0,
+            (at >> 32) as u32,
+            (at & 0xffff_ffff) as u32,
+            size,
+            size,
+        ];
         for (slot, field) in head.chunks_exact_mut(4).zip(fields) {
             slot.copy_from_slice(&field.to_le_bytes());
         }
@@ -141,9 +151,19 @@ impl Captures {
         self.open > 0
     }
 
-    pub(crate) fn attach(&mut self, id: CaptureId, network: &mut Network, to: Box<dyn Write + Send>) -> io::Result<()> {
+    pub(crate) fn attach(
+        &mut self,
+        id: CaptureId,
+        network: &mut Network,
+        to: Box<dyn Write + Send>,
+    ) -> io::Result<()> {
         let writer = PcapngWriter::new(to, &network.config.name)?;
-        network.taps.push(Tap { id, writer, frames: 0, failed: false });
+        network.taps.push(Tap {
+            id,
+            writer,
+            frames: 0,
+            failed: false,
+        });
         self.open += 1;
         Ok(())
     }
@@ -161,7 +181,9 @@ impl Captures {
 
     /// Starts a capture of every network on this one.
     pub(crate) fn start(&mut self, id: CaptureId, network: &mut Network) {
-        let Some((_, factory)) = self.each.iter_mut().find(|(other, _)| *other == id) else { return };
+        let Some((_, factory)) = self.each.iter_mut().find(|(other, _)| *other == id) else {
+            return;
+        };
         let name = network.config.name.clone();
         if let Err(error) = factory(&name).and_then(|to| self.attach(id, network, to)) {
             tracing::error!(network = name, %error, "capture not started");

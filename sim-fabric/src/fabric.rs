@@ -81,7 +81,11 @@ pub struct Fabric {
 }
 
 impl Fabric {
-    pub fn new(topology: &Topology, settings: &Settings, now: jiff::Timestamp) -> Result<Fabric, TopologyError> {
+    pub fn new(
+        topology: &Topology,
+        settings: &Settings,
+        now: jiff::Timestamp,
+    ) -> Result<Fabric, TopologyError> {
         let mut intended = Intended::new(topology, now)?;
         let plane = Dataplane::new(
             Policy::default(),
@@ -117,7 +121,14 @@ impl Fabric {
         // The site is as its topology says from the start; only later changes take their time.
         if let Some((revision, changes)) = first {
             fabric.intend(&changes);
-            fabric.commit(Commit { revision, due: nanos(now), changes }, nanos(now));
+            fabric.commit(
+                Commit {
+                    revision,
+                    due: nanos(now),
+                    changes,
+                },
+                nanos(now),
+            );
         }
         Ok(fabric)
     }
@@ -130,8 +141,13 @@ impl Fabric {
                 Some(RouteEnd::Network(NetworkId(vnet.id)))
             }
         };
-        let routes = topology.routes.iter().filter_map(|route| Some((end(&route.from)?, end(&route.to)?)));
-        Policy { routes: routes.collect() }
+        let routes = topology
+            .routes
+            .iter()
+            .filter_map(|route| Some((end(&route.from)?, end(&route.to)?)));
+        Policy {
+            routes: routes.collect(),
+        }
     }
 
     /// A frame from the NIC at `port`.
@@ -166,14 +182,25 @@ impl Fabric {
     }
 
     fn judge(&mut self, port: PortId, frame: &Bytes) -> Verdict {
-        let (Some(state), Some(header)) = (self.plane.port(port), Header::parse(frame)) else { return Verdict::Pass };
+        let (Some(state), Some(header)) = (self.plane.port(port), Header::parse(frame)) else {
+            return Verdict::Pass;
+        };
         let network = match header.vlan {
             None => state.membership.native,
             Some(vlan) => state.membership.tagged.get(&vlan).copied(),
         };
-        let Header { src, dst, ethertype, .. } = header;
+        let Header {
+            src, dst, ethertype, ..
+        } = header;
         let network = network.and_then(|id| self.plane.name(id));
-        self.rules.judge(&FrameView { port: &state.name, network, src, dst, ethertype, frame })
+        self.rules.judge(&FrameView {
+            port: &state.name,
+            network,
+            src,
+            dst,
+            ethertype,
+            frame,
+        })
     }
 
     /// Frames may have left things to do later.
@@ -208,7 +235,11 @@ impl Fabric {
     fn poll_at_nanos(&mut self, now: Nanos) {
         // Due things happen in the order of their times, so that a frame delayed past a commit meets it.
         loop {
-            let commit = self.commits.front().filter(|_| self.holds == 0).map(|commit| commit.due);
+            let commit = self
+                .commits
+                .front()
+                .filter(|_| self.holds == 0)
+                .map(|commit| commit.due);
             let frame = self.delayed.first_key_value().map(|((due, _), _)| *due);
             match (commit, frame) {
                 (Some(commit), frame) if commit <= now && frame.is_none_or(|frame| commit <= frame) => {
@@ -229,7 +260,11 @@ impl Fabric {
             self.capture_flush_due = None;
             self.flush_captures();
         }
-        let commit = self.commits.front().filter(|_| self.holds == 0).map(|commit| commit.due);
+        let commit = self
+            .commits
+            .front()
+            .filter(|_| self.holds == 0)
+            .map(|commit| commit.due);
         let frame = self.delayed.first_key_value().map(|((due, _), _)| *due);
         let all = [commit, frame, self.plane.arp_due(), self.capture_flush_due];
         self.next = all.into_iter().flatten().min().unwrap_or(Nanos::MAX);
@@ -264,13 +299,21 @@ impl Fabric {
     }
 
     /// A change through the management API: checked and visible at once, done `commit_delay` later.
-    pub(crate) fn edit<T>(&mut self, now: jiff::Timestamp, change: impl FnOnce(&mut Intended) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    pub(crate) fn edit<T>(
+        &mut self,
+        now: jiff::Timestamp,
+        change: impl FnOnce(&mut Intended) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
         self.poll(now);
         let answer = change(&mut self.intended)?;
         if let Some((revision, changes)) = self.intended.seal() {
             self.intend(&changes);
             let due = nanos(now).saturating_add(self.commit_delay);
-            self.commits.push_back(Commit { revision, due, changes });
+            self.commits.push_back(Commit {
+                revision,
+                due,
+                changes,
+            });
             if self.holds == 0 {
                 self.next = self.next.min(due);
             }
@@ -291,7 +334,11 @@ impl Fabric {
 
     /// Commits stand still as long as there are more holds than releases.
     pub(crate) fn hold(&mut self, on: bool, now: Nanos) {
-        self.holds = if on { self.holds + 1 } else { self.holds.saturating_sub(1) };
+        self.holds = if on {
+            self.holds + 1
+        } else {
+            self.holds.saturating_sub(1)
+        };
         self.poll_at_nanos(now);
     }
 
@@ -309,7 +356,10 @@ impl Fabric {
     }
 
     pub(crate) fn network_id(&self, name: &str) -> Option<NetworkId> {
-        self.plane.networks().find(|network| network.config.name == name).map(|network| network.config.id)
+        self.plane
+            .networks()
+            .find(|network| network.config.name == name)
+            .map(|network| network.config.id)
     }
 
     /// A new port straight in a network, unless it does not exist.
@@ -318,8 +368,14 @@ impl Fabric {
         self.infra_ports += 1;
         let port = PortId(self.plane.ports.len() as u32);
         let name = PortName::new(INFRA, &format!("{network}-{}", self.infra_ports));
-        let membership = Membership { native: Some(id), tagged: BTreeMap::new() };
-        self.plane.ports.push(PortState { intended: membership.clone(), ..PortState::new(name, None) });
+        let membership = Membership {
+            native: Some(id),
+            tagged: BTreeMap::new(),
+        };
+        self.plane.ports.push(PortState {
+            intended: membership.clone(),
+            ..PortState::new(name, None)
+        });
         self.plane.apply(Change::Member(port, membership), nanos(now));
         Some(port)
     }
@@ -328,7 +384,8 @@ impl Fabric {
     pub(crate) fn unplugged(&mut self, port: PortId, now: jiff::Timestamp) {
         self.plane.strays.unplugged(port);
         if self.plane.port(port).is_some_and(|state| state.leaf.is_none()) {
-            self.plane.apply(Change::Member(port, Membership::default()), nanos(now));
+            self.plane
+                .apply(Change::Member(port, Membership::default()), nanos(now));
         }
     }
 

@@ -40,34 +40,58 @@ pub struct Rule {
 
 impl Rule {
     pub fn drop_all() -> Rule {
-        Rule { port: None, network: None, chance: 1 << 16, verdict: Verdict::Drop }
+        Rule {
+            port: None,
+            network: None,
+            chance: 1 << 16,
+            verdict: Verdict::Drop,
+        }
     }
 
     /// Loses `percent` of the frames.
     pub fn lose(percent: u8) -> Rule {
-        Rule { chance: (u32::from(percent.min(100)) << 16) / 100, ..Rule::drop_all() }
+        Rule {
+            chance: (u32::from(percent.min(100)) << 16) / 100,
+            ..Rule::drop_all()
+        }
     }
 
     pub fn delay(by: Duration) -> Rule {
-        Rule { verdict: Verdict::Deliver(by), ..Rule::drop_all() }
+        Rule {
+            verdict: Verdict::Deliver(by),
+            ..Rule::drop_all()
+        }
     }
 
     /// Only frames that enter at this port.
     pub fn at(self, port: &PortName) -> Rule {
-        Rule { port: Some(port.clone()), ..self }
+        Rule {
+            port: Some(port.clone()),
+            ..self
+        }
     }
 
     /// Only frames that enter this network.
     pub fn within(self, network: &str) -> Rule {
-        Rule { network: Some(network.to_owned()), ..self }
+        Rule {
+            network: Some(network.to_owned()),
+            ..self
+        }
     }
 
     pub(crate) fn into_fn(self) -> RuleFn {
         Box::new(move |frame, dice| {
             let here = self.port.as_ref().is_none_or(|port| port == frame.port)
-                && self.network.as_deref().is_none_or(|network| frame.network == Some(network));
+                && self
+                    .network
+                    .as_deref()
+                    .is_none_or(|network| frame.network == Some(network));
             // Asked last: a rule that does not apply draws nothing, so others' draws stay the same.
-            if here && dice.below(1 << 16) < self.chance { self.verdict } else { Verdict::Pass }
+            if here && dice.below(1 << 16) < self.chance {
+                self.verdict
+            } else {
+                Verdict::Pass
+            }
         })
     }
 }
@@ -83,7 +107,11 @@ pub(crate) struct Rules {
 
 impl Rules {
     pub(crate) fn new(seed: u64) -> Rules {
-        Rules { rules: Vec::new(), next: 0, dice: Dice::new(seed) }
+        Rules {
+            rules: Vec::new(),
+            next: 0,
+            dice: Dice::new(seed),
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -144,7 +172,14 @@ mod tests {
 
     fn view(port: &PortName) -> FrameView<'_> {
         let mac = Mac([2; 6]);
-        FrameView { port, network: Some("a"), src: mac, dst: mac, ethertype: 0x0800, frame: &[] }
+        FrameView {
+            port,
+            network: Some("a"),
+            src: mac,
+            dst: mac,
+            ethertype: 0x0800,
+            frame: &[],
+        }
     }
 
     #[test]
@@ -168,7 +203,9 @@ mod tests {
         let run = |seed| {
             let mut rules = Rules::new(seed);
             rules.add(Rule::lose(30).into_fn());
-            (0..10_000).map(|_| rules.judge(&view(&port)) == Verdict::Drop).collect::<Vec<_>>()
+            (0..10_000)
+                .map(|_| rules.judge(&view(&port)) == Verdict::Drop)
+                .collect::<Vec<_>>()
         };
         assert_eq!(run(7), run(7));
         assert_ne!(run(7), run(8));

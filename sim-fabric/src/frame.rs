@@ -40,7 +40,13 @@ impl Header {
         } else {
             (None, outer)
         };
-        (!src.is_group()).then_some(Header { dst, src, vlan, tagged: outer == DOT1Q, ethertype })
+        (!src.is_group()).then_some(Header {
+            dst,
+            src,
+            vlan,
+            tagged: outer == DOT1Q,
+            ethertype,
+        })
     }
 
     /// 01:80:c2:00:00:00 to :0f end at the port that receives them (802.1Q table 8-1): STP, LACP, LLDP.
@@ -73,7 +79,9 @@ pub(crate) fn tag(frame: &[u8], vlan: u16) -> Bytes {
 
 /// A short name for what a frame is, for people: `DHCP DISCOVER`, `ARP`, `IPv4`.
 pub(crate) fn describe(frame: &[u8]) -> String {
-    let Some(header) = Header::parse(frame) else { return "malformed".to_owned() };
+    let Some(header) = Header::parse(frame) else {
+        return "malformed".to_owned();
+    };
     let offset = if header.tagged { HEADER + 4 } else { HEADER };
     match header.ethertype {
         ARP => "ARP".to_owned(),

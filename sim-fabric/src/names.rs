@@ -68,7 +68,11 @@ impl FromStr for Mac {
             let part = parts.next().filter(|p| p.len() == 2).ok_or_else(bad)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| bad())?;
         }
-        if parts.next().is_some() { Err(bad()) } else { Ok(Mac(bytes)) }
+        if parts.next().is_some() {
+            Err(bad())
+        } else {
+            Ok(Mac(bytes))
+        }
     }
 }
 
@@ -81,7 +85,10 @@ pub struct PortName {
 
 impl PortName {
     pub fn new(switch: &str, port: &str) -> PortName {
-        PortName { switch: switch.into(), port: port.into() }
+        PortName {
+            switch: switch.into(),
+            port: port.into(),
+        }
     }
 
     pub fn switch(&self) -> &str {
@@ -157,7 +164,13 @@ mod tests {
         assert_eq!("52:54:00:AB:cd:01".parse(), Ok(mac));
         assert_eq!("52-54-00-ab-cd-01".parse(), Ok(mac));
         assert_eq!(mac.to_string(), "52:54:00:ab:cd:01");
-        for bad in ["", "52:54:00:ab:cd", "52:54:00:ab:cd:01:02", "52:54:00:ab:cd:1", "52:54:00:ab:cd:zz"] {
+        for bad in [
+            "",
+            "52:54:00:ab:cd",
+            "52:54:00:ab:cd:01:02",
+            "52:54:00:ab:cd:1",
+            "52:54:00:ab:cd:zz",
+        ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }

@@ -130,13 +130,17 @@ pub struct Snapshot {
 
 impl Dataplane {
     pub(crate) fn port_statuses(&self) -> Vec<PortStatus> {
-        (0..self.ports.len()).filter_map(|index| self.port_status(PortId(index as u32))).collect()
+        (0..self.ports.len())
+            .filter_map(|index| self.port_status(PortId(index as u32)))
+            .collect()
     }
 
     pub(crate) fn port_status(&self, id: PortId) -> Option<PortStatus> {
         let port = self.port(id)?;
         let names = |ids: &mut dyn Iterator<Item = NetworkId>| {
-            ids.filter_map(|id| self.name(id)).map(str::to_owned).collect::<Vec<_>>()
+            ids.filter_map(|id| self.name(id))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
         };
         Some(PortStatus {
             name: port.name.clone(),
@@ -155,7 +159,12 @@ impl Dataplane {
                 vlan: network.config.vlan,
                 gateway: network.gateway(),
                 gateway_mac: network.gateway_mac,
-                ports: network.members.keys().filter_map(|id| self.port(*id)).map(|p| p.name.clone()).collect(),
+                ports: network
+                    .members
+                    .keys()
+                    .filter_map(|id| self.port(*id))
+                    .map(|p| p.name.clone())
+                    .collect(),
                 neighbours: network.router.neighbours().collect(),
                 counters: network.counters,
             })
@@ -166,16 +175,27 @@ impl Dataplane {
         let mut entries = Vec::new();
         for network in self.networks() {
             for (mac, entry) in network.macs.list(now, self.mac_age_max) {
-                let Some(port) = self.port(entry.port) else { continue };
+                let Some(port) = self.port(entry.port) else {
+                    continue;
+                };
                 let (network, vlan) = (network.config.name.clone(), network.config.vlan);
-                entries.push(MacEntry { mac, network, vlan, port: port.name.clone(), last_seen: timestamp(entry.seen) });
+                entries.push(MacEntry {
+                    mac,
+                    network,
+                    vlan,
+                    port: port.name.clone(),
+                    last_seen: timestamp(entry.seen),
+                });
             }
         }
         entries
     }
 
     pub(crate) fn mismatches(&self) -> Vec<Mismatch> {
-        let strays = self.strays.sightings().filter_map(|(port, mac, seen)| self.mismatch(port, mac, seen));
+        let strays = self
+            .strays
+            .sightings()
+            .filter_map(|(port, mac, seen)| self.mismatch(port, mac, seen));
         let miscabled = self.strays.miscabled().filter_map(|(mac, at, right)| {
             let port = self.port(at)?;
             let native = |id: Option<NetworkId>| id.and_then(|id| self.name(id)).map(str::to_owned);

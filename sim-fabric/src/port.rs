@@ -49,8 +49,16 @@ impl Drop for Plug {
 
 impl Port {
     pub(crate) fn new(fabric: FabricHandle, id: PortId, name: PortName, queue: Arc<Queue>) -> Port {
-        let plug = Arc::new(Plug { fabric, id, name, queue });
-        Port { tx: PortTx { plug: plug.clone() }, rx: PortRx { plug } }
+        let plug = Arc::new(Plug {
+            fabric,
+            id,
+            name,
+            queue,
+        });
+        Port {
+            tx: PortTx { plug: plug.clone() },
+            rx: PortRx { plug },
+        }
     }
 
     pub fn name(&self) -> &PortName {
@@ -161,7 +169,10 @@ struct Inner {
 
 impl Queue {
     pub(crate) fn new(frames_max: usize) -> Queue {
-        Queue { inner: Mutex::default(), frames_max }
+        Queue {
+            inner: Mutex::default(),
+            frames_max,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

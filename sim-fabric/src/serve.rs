@@ -24,7 +24,12 @@ const CONNECTIONS_MAX: usize = 256;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves until `stop`; then ends every connection and returns.
-pub async fn serve(listener: TcpListener, router: Router, tls: Option<Arc<rustls::ServerConfig>>, stop: CancellationToken) {
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    stop: CancellationToken,
+) {
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     loop {
@@ -65,7 +70,11 @@ pub async fn serve(listener: TcpListener, router: Router, tls: Option<Arc<rustls
 }
 
 /// Serves one stream, a socket or an in-memory one, until the client closes it.
-pub async fn serve_connection<IO>(router: Router, tls: Option<Arc<rustls::ServerConfig>>, io: IO) -> io::Result<()>
+pub async fn serve_connection<IO>(
+    router: Router,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    io: IO,
+) -> io::Result<()>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -83,8 +92,14 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE);
     builder.http2().timer(TokioTimer::new());
     let service = TowerToHyperService::new(router);
-    builder.serve_connection(TokioIo::new(io), service).await.map_err(io::Error::other)
+    builder
+        .serve_connection(TokioIo::new(io), service)
+        .await
+        .map_err(io::Error::other)
 }

@@ -143,7 +143,10 @@ pub struct TopologyError {
 }
 
 fn bad<T>(field: String, problem: impl Into<String>) -> Result<T, TopologyError> {
-    Err(TopologyError { field, problem: problem.into() })
+    Err(TopologyError {
+        field,
+        problem: problem.into(),
+    })
 }
 
 impl Topology {
@@ -153,13 +156,24 @@ impl Topology {
         let per_leaf = usize::from(ports.max(1));
         let total = servers * usize::from(nics);
         let port = |i: usize| {
-            PortName::new(&format!("leaf-{}", i / per_leaf + 1), &format!("swp{}", i % per_leaf + 1))
+            PortName::new(
+                &format!("leaf-{}", i / per_leaf + 1),
+                &format!("swp{}", i % per_leaf + 1),
+            )
         };
-        let leaf = |i: usize| Switch { name: format!("leaf-{}", i + 1), ports, mgmt_address: None };
+        let leaf = |i: usize| Switch {
+            name: format!("leaf-{}", i + 1),
+            ports,
+            mgmt_address: None,
+        };
         let server = |s: usize| Server {
             name: name(s),
             nics: (0..usize::from(nics))
-                .map(|k| Nic { name: format!("eth{k}"), port: port(s * usize::from(nics) + k), mac: None })
+                .map(|k| Nic {
+                    name: format!("eth{k}"),
+                    port: port(s * usize::from(nics) + k),
+                    mac: None,
+                })
                 .collect(),
         };
         Topology {
@@ -181,8 +195,10 @@ impl Topology {
         self.validate_servers()?;
         self.validate_networks()?;
         for (i, template) in self.templates.iter().enumerate() {
-            template::check(template)
-                .map_err(|e| TopologyError { field: format!("templates[{i}].{}", e.field), problem: e.problem })?;
+            template::check(template).map_err(|e| TopologyError {
+                field: format!("templates[{i}].{}", e.field),
+                problem: e.problem,
+            })?;
         }
         unique("templates", self.templates.iter().map(|t| t.name.as_str()))?;
         self.validate_clusters()?;
@@ -196,7 +212,10 @@ impl Topology {
         unique("switches", self.switches.iter().map(|s| s.name.as_str()))?;
         for (i, switch) in self.switches.iter().enumerate() {
             if switch.name == INFRA || switch.name.contains(['/', '@']) {
-                return bad(format!("switches[{i}].name"), format!("{:?} is reserved or has / or @ in it", switch.name));
+                return bad(
+                    format!("switches[{i}].name"),
+                    format!("{:?} is reserved or has / or @ in it", switch.name),
+                );
             }
             if switch.ports == 0 {
                 return bad(format!("switches[{i}].ports"), "is 0; give it at least one port");
@@ -207,28 +226,51 @@ impl Topology {
 
     fn validate_servers(&self) -> Result<(), TopologyError> {
         unique("servers", self.servers.iter().map(|s| s.name.as_str()))?;
-        let switches: BTreeMap<&str, u16> = self.switches.iter().map(|s| (s.name.as_str(), s.ports)).collect();
+        let switches: BTreeMap<&str, u16> =
+            self.switches.iter().map(|s| (s.name.as_str(), s.ports)).collect();
         let mut cabled: BTreeMap<&PortName, String> = BTreeMap::new();
         let mut macs: BTreeMap<Mac, String> = BTreeMap::new();
         for (i, server) in self.servers.iter().enumerate() {
-            unique(&format!("servers[{i}].nics"), server.nics.iter().map(|n| n.name.as_str()))?;
+            unique(
+                &format!("servers[{i}].nics"),
+                server.nics.iter().map(|n| n.name.as_str()),
+            )?;
             for (k, nic) in server.nics.iter().enumerate() {
                 let field = format!("servers[{i}].nics[{k}]");
                 let Some(ports) = switches.get(nic.port.switch()) else {
-                    return bad(format!("{field}.port"), format!("no switch is called {:?}", nic.port.switch()));
+                    return bad(
+                        format!("{field}.port"),
+                        format!("no switch is called {:?}", nic.port.switch()),
+                    );
                 };
                 if port_number(nic.port.port()).is_none_or(|n| n == 0 || n > *ports) {
-                    return bad(format!("{field}.port"), format!("{} has swp1 to swp{ports}, not {:?}", nic.port.switch(), nic.port.port()));
+                    return bad(
+                        format!("{field}.port"),
+                        format!(
+                            "{} has swp1 to swp{ports}, not {:?}",
+                            nic.port.switch(),
+                            nic.port.port()
+                        ),
+                    );
                 }
                 if let Some(other) = cabled.insert(&nic.port, field.clone()) {
-                    return bad(format!("{field}.port"), format!("{} is already cabled to {other}", nic.port));
+                    return bad(
+                        format!("{field}.port"),
+                        format!("{} is already cabled to {other}", nic.port),
+                    );
                 }
                 let Some(mac) = nic.mac else { continue };
                 if mac.is_group() {
-                    return bad(format!("{field}.mac"), format!("{mac} is a group address; no NIC may have one"));
+                    return bad(
+                        format!("{field}.mac"),
+                        format!("{mac} is a group address; no NIC may have one"),
+                    );
                 }
                 if let Some(other) = macs.insert(mac, field.clone()) {
-                    return bad(format!("{field}.mac"), format!("{mac} already belongs to {other}"));
+                    return bad(
+                        format!("{field}.mac"),
+                        format!("{mac} already belongs to {other}"),
+                    );
                 }
             }
         }
@@ -248,16 +290,25 @@ impl Topology {
             if let Some(vlan) = network.vlan
                 && (!VLANS.contains(&vlan) || !vlans.insert(vlan))
             {
-                return bad(format!("{field}.vlan"), format!("{vlan} is taken or outside 2..=4094"));
+                return bad(
+                    format!("{field}.vlan"),
+                    format!("{vlan} is taken or outside 2..=4094"),
+                );
             }
             let Some(gateway) = network.gateway else { continue };
             if !is_host(gateway) {
-                return bad(format!("{field}.gateway"), format!("{gateway} is not a host's address in its own prefix"));
+                return bad(
+                    format!("{field}.gateway"),
+                    format!("{gateway} is not a host's address in its own prefix"),
+                );
             }
             prefixes.push((gateway.trunc(), format!("{field}.gateway")));
         }
         prefixes.extend(
-            self.allocations.iter().enumerate().map(|(i, a)| (a.prefix.trunc(), format!("allocations[{i}].prefix"))),
+            self.allocations
+                .iter()
+                .enumerate()
+                .map(|(i, a)| (a.prefix.trunc(), format!("allocations[{i}].prefix"))),
         );
         for (i, (prefix, field)) in prefixes.iter().enumerate() {
             if let Some((other, at)) = prefixes[..i].iter().find(|(p, _)| overlap(*p, *prefix)) {
@@ -273,7 +324,10 @@ impl Topology {
         for (i, cluster) in self.clusters.iter().enumerate() {
             for (k, vnet) in cluster.vnets.iter().enumerate() {
                 if !self.networks.iter().any(|n| n.name == vnet.network) {
-                    return bad(format!("clusters[{i}].vnets[{k}].network"), format!("no network is called {:?}", vnet.network));
+                    return bad(
+                        format!("clusters[{i}].vnets[{k}].network"),
+                        format!("no network is called {:?}", vnet.network),
+                    );
                 }
             }
             for (k, name) in cluster.servers.iter().enumerate() {
@@ -282,11 +336,17 @@ impl Topology {
                     return bad(field, format!("no server is called {name:?}"));
                 };
                 if let Some(other) = home.insert(name, &cluster.name) {
-                    return bad(field, format!("{name:?} is already a dedicated member of {other:?}"));
+                    return bad(
+                        field,
+                        format!("{name:?} is already a dedicated member of {other:?}"),
+                    );
                 }
                 let mut wanted = cluster.vnets.iter().flat_map(|v| &v.server_nics);
                 if let Some(nic) = wanted.find(|nic| !server.nics.iter().any(|n| n.name == **nic)) {
-                    return bad(field, format!("{name:?} has no NIC {nic:?}, which the cluster's V-Nets use"));
+                    return bad(
+                        field,
+                        format!("{name:?} has no NIC {nic:?}, which the cluster's V-Nets use"),
+                    );
                 }
             }
         }
@@ -297,11 +357,17 @@ impl Topology {
         for (i, route) in self.routes.iter().enumerate() {
             for (end, name) in [("from", &route.from), ("to", &route.to)] {
                 if name != TENANTS && !self.networks.iter().any(|n| n.name == *name) {
-                    return bad(format!("routes[{i}].{end}"), format!("no network is called {name:?}"));
+                    return bad(
+                        format!("routes[{i}].{end}"),
+                        format!("no network is called {name:?}"),
+                    );
                 }
             }
             if route.from == TENANTS && route.to == TENANTS {
-                return bad(format!("routes[{i}]"), "tenants never reach each other; name a shared network at one end");
+                return bad(
+                    format!("routes[{i}]"),
+                    "tenants never reach each other; name a shared network at one end",
+                );
             }
         }
         Ok(())
@@ -323,7 +389,9 @@ fn unique<'a>(field: &str, names: impl Iterator<Item = &'a str>) -> Result<(), T
 
 /// `swp5` -> 5.
 pub(crate) fn port_number(port: &str) -> Option<u16> {
-    port.strip_prefix("swp").filter(|n| !n.starts_with('0')).and_then(|n| n.parse().ok())
+    port.strip_prefix("swp")
+        .filter(|n| !n.starts_with('0'))
+        .and_then(|n| n.parse().ok())
 }
 
 pub(crate) fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {

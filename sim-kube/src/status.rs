@@ -218,6 +218,11 @@ impl ApiError {
         ApiError::make(500, "InternalError", message, None)
     }
 
+    pub(crate) fn with_message(mut self: Box<Self>, message: &str) -> Box<ApiError> {
+        message.clone_into(&mut self.message);
+        self
+    }
+
     pub(crate) fn with_detail(mut self: Box<Self>, key: &str, value: Value) -> Box<ApiError> {
         let details = self.details.get_or_insert_with(|| json!({}));
         details[key] = value;

@@ -11,7 +11,7 @@ pub(crate) fn gpt_image(size: u64) -> Vec<u8> {
     let mut device = Cursor::new(vec![0; size as usize]);
     let mbr = ::gpt::mbr::ProtectiveMBR::with_lb_size((size / 512 - 1) as u32);
     mbr.overwrite_lba0(&mut device).unwrap();
-    let mut disk = ::gpt::GptConfig::new().create_from_device(device, None).unwrap();
+    let mut disk = ::gpt::GptConfig::new().writable(true).create_from_device(device, None).unwrap();
     disk.add_partition("root", 2 * MIB, ::gpt::partition_types::LINUX_FS, 0, Some(2048)).unwrap();
     disk.write().unwrap().into_inner()
 }

@@ -208,7 +208,7 @@ fn inspection(shared: &Shared, request: &ApiRequest<'_>) -> Result<ApiReply, Ref
     let subject = honest(shared, subject, request.from)?;
     let found = match report.error.as_deref().filter(|error| !error.is_empty()) {
         Some(error) => Err(error.chars().take(2000).collect()),
-        None => Ok(inventory::hardware(&report)),
+        None => Ok(inventory::found(&report)),
     };
     tracing::info!(host = %subject.key, operation = subject.plan.operation, ok = found.is_ok(), "inventory received");
     shared.inspected(&subject.key, found);

@@ -8,8 +8,20 @@ use steelyard_api::metal3::{
     Bios, Cpu, DiskType, Firmware, HardwareDetails, Lldp, Nic, Storage, SystemVendor, Vlan,
 };
 
-/// What `inspection` says of the machine.
-pub(crate) fn hardware(inspection: &Inspection) -> HardwareDetails {
+/// What an agent found in a machine.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Found {
+    pub(crate) hardware: HardwareDetails,
+    /// What HardwareDetails has no field for, by resource name.
+    pub(crate) devices: BTreeMap<String, u64>,
+}
+
+pub(crate) fn found(inspection: &Inspection) -> Found {
+    let devices = devices(inspection.pci_devices.as_deref().unwrap_or_default());
+    Found { hardware: hardware(inspection), devices }
+}
+
+fn hardware(inspection: &Inspection) -> HardwareDetails {
     let inventory = &inspection.inventory;
     let boot = inspection.boot_interface.as_deref().or(inventory.boot.pxe_interface.as_deref()).and_then(boot_mac);
     let vendor = &inventory.system_vendor;
@@ -39,7 +51,6 @@ pub(crate) fn hardware(inspection: &Inspection) -> HardwareDetails {
             product_name: text(&vendor.product_name),
             serial_number: text(&vendor.serial_number),
         }),
-        devices: devices(inspection.pci_devices.as_deref().unwrap_or_default()),
     }
 }
 
@@ -103,7 +114,7 @@ fn storage(disk: &Disk) -> Storage {
 
 /// GPUs among the PCI functions, under the resource names of their vendors' device plugins. By class, because
 /// every NVSwitch and audio function carries the same vendor id; 0x1200 is what AMD Instinct announces.
-fn devices(pci: &[PciDevice]) -> BTreeMap<String, i64> {
+fn devices(pci: &[PciDevice]) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
     for device in pci {
         let resource = match (device.vendor_id.to_ascii_lowercase().as_str(), device.class.get(..4)) {
@@ -223,13 +234,15 @@ mod tests {
             ]
         }))
         .unwrap();
-        insta::assert_yaml_snapshot!(hardware(&inspection));
+        let found = found(&inspection);
+        assert_eq!(found.devices, BTreeMap::from([("amd.com/gpu".into(), 1), ("nvidia.com/gpu".into(), 2)]));
+        insta::assert_yaml_snapshot!(found.hardware);
     }
 
     #[test]
     fn an_empty_inventory_is_no_panic() {
-        let details = hardware(&Inspection::default());
-        assert!(details.nics.is_empty() && details.devices.is_empty());
+        let found = found(&Inspection::default());
+        assert!(found.hardware.nics.is_empty() && found.devices.is_empty());
         assert_eq!(boot_mac("é1-52-54-00-00-00-0"), None);
         assert_eq!(boot_mac("52:54:00:00:00:0A"), Some("52:54:00:00:00:0a".into()));
     }

@@ -27,7 +27,7 @@ mod strangers;
 mod tftp;
 mod vault;
 
-pub use agent_client::{Accepted, AgentError, Payload};
+pub use agent_client::{Accepted, AgentError, Payload, Retry};
 pub use assets::{AssetError, BootAssets};
 pub use mac::{BadMac, Mac};
 pub use serve::BootError;
@@ -200,6 +200,6 @@ impl BootServices {
 }
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

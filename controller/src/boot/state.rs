@@ -3,6 +3,7 @@
 
 use super::{
     BootConfig, BootWorld, dhcp,
+    inventory::Found,
     ipxe::{self, ScriptSettings},
     mac::{BadMac, Mac},
     strangers::{Stranger, Strangers},
@@ -15,7 +16,6 @@ use std::{
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use steelyard_api::metal3::HardwareDetails;
 use steelyard_core::{
     Ignorance, Observed,
     host::view::{AgentFacts, BootFacts, JobFacts},
@@ -68,7 +68,7 @@ struct Agent {
     /// The last sign of life.
     seen_at: Option<Timestamp>,
     heartbeat_at: Option<Timestamp>,
-    inventory: Option<HardwareDetails>,
+    found: Option<Found>,
     inspection_error: Option<String>,
     job: Option<JobFacts>,
     /// We asked and got no answer, later than the last sign of life.
@@ -187,7 +187,8 @@ impl Shared {
         let value = AgentFacts {
             operation: host.plan.operation.clone(),
             heartbeat_at: agent.heartbeat_at,
-            inventory: agent.inventory.clone(),
+            inventory: agent.found.as_ref().map(|found| found.hardware.clone()),
+            devices: agent.found.as_ref().map(|found| found.devices.clone()).unwrap_or_default(),
             inspection_error: agent.inspection_error.clone(),
             job: agent.job.clone(),
         };
@@ -357,7 +358,7 @@ impl Shared {
                 record: Some(record.clone()),
                 saving: true,
                 vault_read: true,
-                inventory: agent.inventory.take(),
+                found: agent.found.take(),
                 inspection_error: agent.inspection_error.take(),
                 seen_at: agent.seen_at,
                 ..Agent::default()
@@ -416,13 +417,13 @@ impl Shared {
         self.changed(key);
     }
 
-    pub(crate) fn inspected(&self, key: &Key, found: Result<HardwareDetails, String>) {
+    pub(crate) fn inspected(&self, key: &Key, found: Result<Found, String>) {
         let now = self.now();
         self.with(key, |host| {
             host.agent.seen_at = Some(now);
             match found {
-                Ok(inventory) => {
-                    host.agent.inventory = Some(inventory);
+                Ok(found) => {
+                    host.agent.found = Some(found);
                     host.agent.inspection_error = None;
                 }
                 Err(error) => host.agent.inspection_error = Some(error),

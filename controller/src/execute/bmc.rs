@@ -26,6 +26,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+/// A BMC that refuses an order gets the next one no sooner.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Where a BMC is and how we get in.
 #[derive(Clone)]
 pub struct BmcAccess {
@@ -184,6 +187,7 @@ impl Device for BmcDevice {
         let outcome = client.ensure(&intent).await;
         if let Err(error) = outcome {
             tracing::warn!(intent = ?intent, category = error.category(), error = %error, "the BMC did not take the order");
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
         let now = shared.clock.now();
         shared.facts.set_bmc(&self.host, Observed::not_asked(now));

@@ -7,9 +7,11 @@
 mod agent;
 mod bmc;
 mod fabric;
+mod render;
 mod worker;
 
 pub use agent::AgentDesk;
 pub use bmc::{BmcAccess, BmcDesk, BmcReach};
-pub use fabric::FabricDesk;
+pub use fabric::{FabricContext, FabricDesk};
+pub use render::Renderer;
 pub use worker::{Device, Worker};

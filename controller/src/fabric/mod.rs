@@ -13,8 +13,8 @@ use steelyard_core::host::view::FabricFacts;
 pub struct FabricSnapshot {
     /// By the server's name in the fabric's inventory. A server that is missing here is unknown to the fabric.
     pub servers: BTreeMap<String, FabricFacts>,
-    /// The gateway prefix of each network that has one, e.g. `10.100.3.1/24`.
-    pub gateways: BTreeMap<String, ipnet::Ipv4Net>,
+    /// Each network, with its gateway and prefix if it has one, e.g. `10.100.3.1/24`.
+    pub networks: BTreeMap<String, Option<ipnet::Ipv4Net>>,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use crate::{
     image::Blob,
 };
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, StatusCode, header};
 use std::io;
 use steelyard_api::metal3::{Image, ImageFormat};
 use url::Url;
@@ -177,39 +177,26 @@ async fn get(
     let mut at = mirrored(url, &context.config.mirrors);
     let named = name(url, &at);
     for _ in 0..=REDIRECTS_MAX {
-        // What a redirect or an error page says is not for the sink, and neither is it known before the end.
-        let head = head(context, &at, what, &named).await?;
-        if head.status().is_redirection() {
-            let next = head.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| at.join(l).ok());
-            at = next
-                .filter(|url| matches!(url.scheme(), "http" | "https"))
-                .ok_or_else(|| FetchError::Redirects { what, url: named.clone() })?;
-            continue;
-        }
-        if head.status() != StatusCode::OK {
-            return Err(FetchError::Status { what, url: named, status: head.status(), fix });
-        }
-        let request = request(&at, http::Method::GET)?;
         let client = HttpClient::new(context.net.clone(), context.tls.clone(), context.config.timeout);
         let http = |why| FetchError::Http { what, url: named.clone(), why };
-        let response = client.stream(request, &mut sink).await.map_err(http)??;
-        if response.status() != StatusCode::OK {
-            return Err(FetchError::Status { what, url: named, status: response.status(), fix });
+        let response = client.stream(request(&at)?, &mut sink).await.map_err(http)??;
+        let status = response.status();
+        if status == StatusCode::OK {
+            return Ok(());
         }
-        return Ok(());
+        if !status.is_redirection() {
+            return Err(FetchError::Status { what, url: named, status, fix });
+        }
+        let next = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| at.join(l).ok());
+        at = next
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .ok_or_else(|| FetchError::Redirects { what, url: named.clone() })?;
     }
     Err(FetchError::Redirects { what, url: named })
 }
 
-async fn head(context: &Context, at: &Url, what: &'static str, named: &str) -> Result<Response<Bytes>, FetchError> {
-    let client = HttpClient::new(context.net.clone(), context.tls.clone(), context.config.timeout);
-    let http = |why| FetchError::Http { what, url: named.to_owned(), why };
-    client.send(request(at, http::Method::HEAD)?).await.map_err(http)
-}
-
-fn request(at: &Url, method: http::Method) -> Result<Request<Bytes>, FetchError> {
+fn request(at: &Url) -> Result<Request<Bytes>, FetchError> {
     Request::builder()
-        .method(method)
         .uri(at.as_str())
         .header(header::USER_AGENT, "steelyard")
         .header(header::ACCEPT, "*/*")

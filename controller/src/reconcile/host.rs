@@ -1,6 +1,6 @@
 //! A pass over one host.
 
-use super::{Engine, reference, tenant_key};
+use super::{Engine, reference};
 use crate::{
     bmc::{BmcAddress, Credentials},
     execute::BmcAccess,
@@ -25,7 +25,7 @@ use steelyard_core::{
     Decision, Ignorance, Look, ObjectRef, Observed, Question,
     host::{
         self,
-        view::{ClaimFacts, CredentialFacts, HostView, NodeFacts, Slots},
+        view::{AgentFacts, ClaimFacts, CredentialFacts, HostView, Slots},
     },
     intent::{BootIntent, HostIntent},
 };
@@ -52,7 +52,7 @@ impl Engine {
             credentials,
             bmc: self.facts.bmc(key),
             boot: self.boot.facts(key),
-            agent: self.boot.agent(key),
+            agent: self.agent_facts(key, &host),
             fabric: self.fabric.as_ref().map(|_| self.facts.fabric(&key.name)),
             node: claim.as_deref().map_or(Observed::not_asked(self.clock.now()), |c| self.node_facts(c)),
             image: match &host.spec.image {
@@ -74,6 +74,19 @@ impl Engine {
         self.bmc.forget(key);
         self.agent.forget(key);
         self.boot.retract(key);
+    }
+
+    /// What the agent says, and what it could not even be told.
+    fn agent_facts(&self, key: &Key, host: &BareMetalHost) -> Observed<AgentFacts> {
+        let mut agent = self.boot.agent(key);
+        let operation = host.status.as_ref().and_then(|s| s.steelyard.as_ref()?.operation.as_ref());
+        if let Observed::Known { value, .. } = &mut agent
+            && value.job.is_none()
+            && let Some(operation) = operation
+        {
+            value.job = self.agent.failure(key, &operation.id);
+        }
+        agent
     }
 
     /// Which Secret lets us in, and (for the driver only) what is in it.
@@ -135,14 +148,6 @@ impl Engine {
         }
     }
 
-    fn node_facts(&self, claim: &NodeClaim) -> Observed<NodeFacts> {
-        let now = self.clock.now();
-        match tenant_key(claim).and_then(|t| self.tenants.get(&t)) {
-            Some(cluster) => Observed::Known { value: cluster.node(&claim.name_any()), at: now },
-            None => Observed::not_asked(now),
-        }
-    }
-
     /// The annotation if it is an address of the provisioning range, else the recorded one, else a free one.
     fn boot_address(&self, key: &Key, host: &BareMetalHost) -> Result<Ipv4Net, String> {
         let range = self.site.provisioning_cidr;
@@ -178,16 +183,7 @@ impl Engine {
     async fn save_host(&self, host: &BareMetalHost, decision: &HostDecision) -> Result<(), SaveError> {
         let own = own_ref(host);
         let written = self.saver.write(&decision.writes, &own).await?;
-        let mut current = match written {
-            Some(object) => match object.try_parse::<BareMetalHost>() {
-                Ok(parsed) => parsed,
-                Err(error) => {
-                    tracing::warn!(error = %error, "the API server's answer is no BareMetalHost; gathering again");
-                    return Err(SaveError::Conflict { kind: own.kind.into(), name: own.name });
-                }
-            },
-            None => host.clone(),
-        };
+        let mut current = super::claim::parsed(written, host, &own)?;
         let changed = host.status.as_ref() != Some(&decision.status);
         if changed {
             let before = host.status.as_ref().map(|s| s.provisioning.state);
@@ -220,7 +216,11 @@ impl Engine {
                     Some(access) => self.bmc.order(key, access.clone(), intent.clone()),
                     None => tracing::debug!("no way into the BMC yet"),
                 },
-                HostIntent::Boot(BootIntent::Publish(plan)) => self.boot.publish(key, plan.clone()),
+                HostIntent::Boot(BootIntent::Publish(plan)) => {
+                    if let Err(error) = self.boot.publish(key, plan.clone()) {
+                        tracing::warn!(error = %error, "the boot services did not take the plan");
+                    }
+                }
                 HostIntent::Boot(BootIntent::Retract) => self.boot.retract(key),
                 HostIntent::Fabric(attachment) => {
                     if let Some(fabric) = &self.fabric {

@@ -8,16 +8,21 @@
 mod claim;
 mod host;
 mod provider;
+mod rendered;
 mod tenant;
+mod tickets;
+
+pub use rendered::RenderedBook;
+pub use tickets::TicketDesk;
 
 use crate::{
     boot::BootServices,
-    execute::{AgentDesk, BmcDesk, FabricDesk},
+    execute::{AgentDesk, BmcDesk, FabricDesk, Renderer},
     image::Images,
     key::Key,
     observe::Facts,
     queue::{Queue, Work},
-    store::{Events, Leadership, SaveError, Saver, Store},
+    store::{Events, SaveError, Saver, Store},
     tenant::Tenants,
     world::{Clock, Dice},
 };
@@ -53,7 +58,8 @@ pub struct Engine {
     /// `None`: this site has no fabric to drive.
     pub fabric: Option<FabricDesk>,
     pub tenants: Tenants,
-    pub leadership: Leadership,
+    pub renderer: Renderer,
+    pub rendered: RenderedBook,
 }
 
 /// What a site has said in flags and only the passes need.
@@ -63,9 +69,6 @@ pub struct Site {
     pub provisioning_cidr: Option<ipnet::Ipv4Net>,
     /// Hosts in expensive states at one time.
     pub max_busy: usize,
-    /// Where nodes fetch their join script.
-    pub join_url: String,
-    pub ticket_validity: jiff::SignedDuration,
     /// How often a tenant's kubeconfig is looked for until it is there.
     pub tenant_poll: Duration,
 }
@@ -80,6 +83,22 @@ impl Engine {
                 Some(()) = running.next() => {}
                 work = self.queue.next(), if running.len() < AT_ONCE => running.push(self.pass(work)),
             }
+        }
+    }
+
+    /// Everything that there is, once: after a start nothing has changed, but nothing is known either.
+    pub fn wake_all(&self) {
+        for host in self.store.hosts.list() {
+            self.queue.wake(Work::Host(Key::of(&*host)));
+        }
+        for tenant in self.store.tenants.list() {
+            self.queue.wake(Work::Tenant(Key::of(&*tenant)));
+        }
+        for claim in self.store.claims.list() {
+            self.queue.wake(Work::Claim(Key::of(&*claim)));
+        }
+        for provider in self.store.providers.list() {
+            self.queue.wake(Work::Provider(Key::of(&*provider)));
         }
     }
 

@@ -236,8 +236,8 @@ impl Store {
         }
     }
 
-    fn type_changed(&self, old: Option<&NodeType>, new: Option<&NodeType>) {
-        for provider in [old, new].into_iter().flatten().map(|t| t.spec.provider_ref.clone()).collect::<BTreeSet<_>>() {
+    pub fn type_changed(&self, old: Option<&NodeType>, new: Option<&NodeType>) {
+        for provider in [old, new].into_iter().flatten().filter_map(|t| t.spec.provider_ref.clone()).collect::<BTreeSet<_>>() {
             self.queue.wake(Work::Provider(Key::new("", provider)));
         }
         // Only what makes a type fit or not; its counts change with every host.

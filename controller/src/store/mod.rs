@@ -6,7 +6,7 @@
 
 mod cache;
 mod events;
-mod index;
+pub mod index;
 mod lease;
 mod save;
 mod vault;
@@ -14,6 +14,6 @@ mod vault;
 pub use cache::Cache;
 pub use events::Events;
 pub use index::Store;
-pub use lease::{Leadership, LeaseConfig};
-pub use save::{SaveError, Saver};
+pub use lease::{Election, Leadership, LeaseConfig};
+pub use save::{FIELD_MANAGER, SaveError, Saver};
 pub use vault::SecretVault;

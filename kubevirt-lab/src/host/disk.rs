@@ -8,6 +8,7 @@
 //! erased disk costs nothing and a raw search (`find`) sees every byte that is really kept.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -249,6 +250,12 @@ pub struct Region {
     start: u64,
     length: u64,
     at: u64,
+}
+
+impl fmt::Debug for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}+{}]", self.disk.model.name, self.start, self.length)
+    }
 }
 
 impl Region {

@@ -1,9 +1,26 @@
-//! The lab's boot artefacts and what a machine finds on a disk (seam; the builder follows).
+//! The lab's boot artefacts, and what firmware and an OS find on a disk that was written with them.
+//!
+//! ```text
+//! OS image, 4 MiB, raw GPT
+//!  |- ESP, FAT     \EFI\BOOT\BOOTX64.EFI (the loader), \EFI\steelyard\os.yaml (the manifest)
+//!  '- root, FAT    the OS's files; what it writes lands in the disk's blocks
+//! kernel, initrd   a bzImage header, and a gzipped cpio whose manifest says that it is the deploy agent
+//! ```
+//! All of it is made from a seed: the same seed gives the same bytes. Nothing else boots: a disk is walked as UEFI would.
 
-use bytes::Bytes;
+mod artefacts;
+mod boot;
+mod build;
+mod cpio;
+mod root;
+
+pub use artefacts::{Artefacts, BadArtefact, artefacts};
+pub(crate) use artefacts::check;
+pub use boot::{NotBootable, Part, PartKind, boot_disk, partitions};
+pub use build::{ImageError, OsImage, os_image, sha256sums};
+pub use root::RootFs;
+
 use serde::{Deserialize, Serialize};
-
-use super::disk::Disk;
 
 /// What the OS image says about itself: the file `\EFI\steelyard\os.yaml` on the ESP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,23 +42,9 @@ pub struct RootArea {
     pub length: u64,
 }
 
-/// Kernel and ramdisk of the deploy agent.
-#[derive(Debug, Clone)]
-pub struct Artefacts {
-    pub kernel: Bytes,
-    pub initrd: Bytes,
-}
+/// Paths on the ESP.
+const LOADER: &str = "EFI/BOOT/BOOTX64.EFI";
+const MANIFEST: &str = "EFI/steelyard/os.yaml";
 
-/// Why firmware can't boot a disk: it goes on to the next entry.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotBootable {
-    #[error("no partition table")]
-    NoTable,
-    #[error("{0}")]
-    Other(String),
-}
-
-/// Walks partition table, ESP, loader and manifest as UEFI would.
-pub fn boot_disk(_disk: &Disk) -> Result<OsManifest, NotBootable> {
-    Err(NotBootable::NoTable)
-}
+#[cfg(test)]
+mod tests;

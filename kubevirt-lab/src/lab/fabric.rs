@@ -2,14 +2,14 @@
 
 use super::LabError;
 use crate::{
-    net::{Address, Mac, Stack, StackConfig},
+    net::{Address, Mac, Stack, StackConfig, Wire},
     plan::Plan,
 };
 use ipnet::Ipv4Net;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sim_fabric::{
-    Allocation, AutoGateway, Cluster, ClusterVnet, Denied, FabricHandle, Ipv4Gateway, Network, Nic, Port, PortName,
+    Allocation, AutoGateway, Cluster, ClusterVnet, Denied, FabricHandle, Ipv4Gateway, Network, Nic, PortName,
     Route, Server, Switch, TENANTS, Template, Topology,
 };
 use std::{
@@ -50,6 +50,23 @@ impl Networks {
         };
         let join = SocketAddr::from((Ipv4Addr::new(192, 168, 101, 254), 443));
         Networks { provisioning, vip, services: net(192, 168, 101, 24), join }
+    }
+
+    /// The controller's stacks in the provisioning and in the services network.
+    pub(crate) fn controller_stacks(
+        &self,
+        provisioning: impl Wire + 'static,
+        services: impl Wire + 'static,
+        tasks: &Tasks,
+    ) -> Result<(Stack, Stack), LabError> {
+        let join = match self.join {
+            SocketAddr::V4(v4) => *v4.ip(),
+            SocketAddr::V6(_) => self.services.addr(),
+        };
+        let booting = infra_stack(provisioning, self.vip, self.provisioning.prefix_len(), None, 4, tasks)?;
+        let gateway = Some(self.services.addr());
+        let serving = infra_stack(services, join, self.services.prefix_len(), gateway, 254, tasks)?;
+        Ok((booting, serving))
     }
 }
 
@@ -141,9 +158,9 @@ fn template() -> Template {
     }
 }
 
-/// A stack of the lab's own infrastructure on a port straight in a network.
-pub(super) fn infra_stack(
-    port: Port,
+/// A stack of the lab's own infrastructure, in one of its networks.
+pub(crate) fn infra_stack(
+    wire: impl Wire + 'static,
     address: Ipv4Addr,
     prefix: u8,
     gateway: Option<Ipv4Addr>,
@@ -159,6 +176,6 @@ pub(super) fn infra_stack(
     stack.set_addresses(vec![Address { ip: address, prefix }]).map_err(bad)?;
     stack.set_default_route(gateway);
     let driven = stack.clone();
-    tasks.spawn("stack", async move { driven.run(port).await });
+    tasks.spawn("stack", async move { driven.run(wire).await });
     Ok(stack)
 }

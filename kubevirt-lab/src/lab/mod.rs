@@ -5,14 +5,15 @@
 
 mod cluster;
 mod deploy;
-mod fabric;
+pub(crate) mod fabric;
 mod mirror;
 mod operator;
 mod racks;
 mod serve;
 
 pub use fabric::{HOME, Networks, TENANT_TEMPLATE};
-pub use racks::Rack;
+pub use racks::{Rack, RackedServer};
+pub(crate) use cluster::connect;
 
 use crate::{
     host::Timing,
@@ -225,21 +226,16 @@ impl Lab {
     /// A world for one life of a controller: new stacks on the fabric, the client that RBAC allows. `tasks`
     /// drives the stacks.
     pub fn world(&self, tasks: &Tasks, dice: Dice) -> Result<World, LabError> {
-        let stack = |network: &str, address: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>, mac: u8| {
-            let port = self.fabric.attach_network(network).map_err(|e| LabError::Host { host: network.into(), why: e.to_string() })?;
-            fabric::infra_stack(port, address, prefix, gateway, mac, tasks)
+        let port = |network: &str| {
+            let attached = self.fabric.attach_network(network);
+            attached.map_err(|e| LabError::Host { host: network.into(), why: e.to_string() })
         };
-        let n = &self.networks;
-        let provisioning = stack("provisioning", n.vip, n.provisioning.prefix_len(), None, 4)?;
-        let join = match n.join {
-            SocketAddr::V4(v4) => *v4.ip(),
-            SocketAddr::V6(_) => n.services.addr(),
-        };
-        let services = stack("services", join, n.services.prefix_len(), Some(n.services.addr()), 254)?;
         let kube = match &self.kubernetes {
             Some(server) => kube::Client::new(server.as_user(CONTROLLER_USER, CONTROLLER_GROUPS), "default"),
             None => self.admin.clone(),
         };
+        let (provisioning, services) =
+            self.networks.controller_stacks(port("provisioning")?, port("services")?, tasks)?;
         Ok(World {
             kube,
             clock: self.clock,
@@ -250,11 +246,24 @@ impl Lab {
         })
     }
 
+    /// A kubeconfig for the controller as a process of its own.
+    pub fn controller_kubeconfig(&self) -> Option<String> {
+        let url = format!("https://{}", self.sockets.kubernetes);
+        match &self.kubernetes {
+            Some(server) => Some(server.user_kubeconfig(&url, CONTROLLER_USER, CONTROLLER_GROUPS)),
+            None => self.config.kubeconfig.clone(),
+        }
+    }
+
     /// Runs the controller in this process until `tasks` are stopped or it fails.
     pub fn run_controller(&self, tasks: &Tasks, dice: Dice) -> Result<impl Future<Output = Result<(), steelyard_controller::RunError>> + Send + 'static + use<>, LabError> {
         let args = Args::try_parse_from(std::iter::once("steelyard-controller".to_owned()).chain(self.flags.iter().cloned()))?;
         let world = self.world(tasks, dice)?;
         Ok(steelyard_controller::run(world, args, tasks.clone()))
+    }
+
+    pub fn fabric_user(&self) -> &'static str {
+        fabric::USER
     }
 
     pub fn tasks(&self) -> &Tasks {

@@ -50,9 +50,13 @@ impl RoleId {
     pub(crate) fn privileges(self) -> &'static [Privilege] {
         use Privilege::{ConfigureComponents, ConfigureManager, ConfigureSelf, ConfigureUsers, Login};
         match self {
-            RoleId::Administrator => {
-                &[Login, ConfigureManager, ConfigureUsers, ConfigureComponents, ConfigureSelf]
-            }
+            RoleId::Administrator => &[
+                Login,
+                ConfigureManager,
+                ConfigureUsers,
+                ConfigureComponents,
+                ConfigureSelf,
+            ],
             RoleId::Operator => &[Login, ConfigureComponents, ConfigureSelf],
             RoleId::ReadOnly => &[Login, ConfigureSelf],
         }
@@ -70,7 +74,10 @@ struct Digested {
 impl Digested {
     fn new(password: &Password, dice: &mut Dice) -> Digested {
         let salt = dice.bytes();
-        Digested { salt, digest: digest(&salt, password.expose()) }
+        Digested {
+            salt,
+            digest: digest(&salt, password.expose()),
+        }
     }
 }
 
@@ -119,7 +126,10 @@ pub(crate) struct Accounts {
 
 impl Accounts {
     pub(crate) fn new(limit: usize) -> Accounts {
-        Accounts { by_id: BTreeMap::new(), limit }
+        Accounts {
+            by_id: BTreeMap::new(),
+            limit,
+        }
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (AccountId, &Account)> {
@@ -135,7 +145,9 @@ impl Accounts {
     }
 
     pub(crate) fn named(&self, user_name: &str) -> Option<AccountId> {
-        self.iter().find(|(_, account)| account.user_name == user_name).map(|(id, _)| id)
+        self.iter()
+            .find(|(_, account)| account.user_name == user_name)
+            .map(|(id, _)| id)
     }
 
     pub(crate) fn full(&self) -> bool {
@@ -144,7 +156,9 @@ impl Accounts {
 
     /// Adds an account in the lowest free slot.
     pub(crate) fn add(&mut self, new: NewAccount, dice: &mut Dice) -> AccountId {
-        let id = (1..).find(|id| !self.by_id.contains_key(id)).unwrap_or(AccountId::MAX);
+        let id = (1..)
+            .find(|id| !self.by_id.contains_key(id))
+            .unwrap_or(AccountId::MAX);
         let account = Account {
             password: Digested::new(&new.password, dice),
             user_name: new.user_name,
@@ -185,14 +199,19 @@ impl Accounts {
         if account.locked(now) || !account.enabled {
             return None;
         }
-        if same(&digest(&account.password.salt, password), &account.password.digest) {
+        if same(
+            &digest(&account.password.salt, password),
+            &account.password.digest,
+        ) {
             account.unlock();
             return Some(id);
         }
         account.failures += 1;
         if account.failures >= LOCKOUT_THRESHOLD {
             account.failures = 0;
-            account.locked_until = now.checked_add(jiff::SignedDuration::from_secs(LOCKOUT_SECONDS)).ok();
+            account.locked_until = now
+                .checked_add(jiff::SignedDuration::from_secs(LOCKOUT_SECONDS))
+                .ok();
             tracing::info!(account = user_name, "account locked after wrong passwords");
         }
         None
@@ -239,7 +258,10 @@ mod tests {
             assert_eq!(accounts.verify("root", "wrong", at(0)), None);
         }
         assert_eq!(accounts.verify("root", "secret", at(1)), None, "locked");
-        assert_eq!(accounts.verify("root", "secret", at(LOCKOUT_SECONDS + 1)), Some(id));
+        assert_eq!(
+            accounts.verify("root", "secret", at(LOCKOUT_SECONDS + 1)),
+            Some(id)
+        );
     }
 
     #[test]

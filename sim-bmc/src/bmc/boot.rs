@@ -160,7 +160,10 @@ impl BootConfig {
         self.secure_boot_current = self.secure_boot_enable;
         self.bios.append(&mut self.bios_pending);
         match self.over.enabled {
-            OverrideEnabled::Disabled => BootOverride { mode: self.over.mode, ..BootOverride::NONE },
+            OverrideEnabled::Disabled => BootOverride {
+                mode: self.over.mode,
+                ..BootOverride::NONE
+            },
             OverrideEnabled::Continuous => self.over.clone(),
             OverrideEnabled::Once => {
                 let effective = self.over.clone();
@@ -189,7 +192,10 @@ impl BootConfig {
     pub(crate) fn order(&self, hardware: &Hardware) -> Vec<u16> {
         match &self.order {
             Some(order) => order.clone(),
-            None => (0_u16..).zip(enumerate(hardware)).map(|(number, _)| number).collect(),
+            None => (0_u16..)
+                .zip(enumerate(hardware))
+                .map(|(number, _)| number)
+                .collect(),
         }
     }
 
@@ -212,7 +218,11 @@ mod tests {
 
     fn with(enabled: OverrideEnabled) -> BootConfig {
         let mut config = BootConfig::new();
-        config.over = BootOverride { target: BootTarget::Pxe, enabled, ..BootOverride::NONE };
+        config.over = BootOverride {
+            target: BootTarget::Pxe,
+            enabled,
+            ..BootOverride::NONE
+        };
         config
     }
 
@@ -242,7 +252,9 @@ mod tests {
     fn settings_wait_for_post() {
         let mut config = BootConfig::new();
         config.secure_boot_enable = true;
-        config.bios_pending.insert("BootMode".to_owned(), Value::from("Legacy"));
+        config
+            .bios_pending
+            .insert("BootMode".to_owned(), Value::from("Legacy"));
         assert!(!config.secure_boot_current);
         config.post_begins();
         assert!(config.secure_boot_current);

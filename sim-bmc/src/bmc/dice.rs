@@ -24,7 +24,10 @@ impl Dice {
 
     /// A session token: 128 random bits as hexadecimal.
     pub(crate) fn token(&mut self) -> String {
-        self.bytes::<16>().iter().map(|byte| format!("{byte:02x}")).collect()
+        self.bytes::<16>()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 

@@ -85,7 +85,13 @@ pub struct Bmc {
 
 impl Bmc {
     pub fn new(config: Config, machine: MachineState, now: Timestamp) -> Bmc {
-        let Config { hardware, personality, username, password, seed } = config;
+        let Config {
+            hardware,
+            personality,
+            username,
+            password,
+            seed,
+        } = config;
         let mut secret = hardware.uuid.as_bytes().to_vec();
         secret.extend_from_slice(password.expose().as_bytes());
         let mut dice = dice::Dice::new(seed, &secret);
@@ -122,8 +128,14 @@ impl Bmc {
         }
     }
 
+    /// Names the BMC in every log line of the engine.
+    fn span(&self) -> tracing::span::EnteredSpan {
+        tracing::info_span!("bmc", bmc = %self.hardware.serial).entered()
+    }
+
     /// Answers one request. Total: any request gets a reply, and none panics.
     pub fn handle(&mut self, request: Request, now: Timestamp) -> Reply {
+        let _span = self.span();
         self.sessions.expire(now);
         redfish::respond(self, request, now)
     }
@@ -131,6 +143,7 @@ impl Bmc {
     /// The machine says what it is, on its own account or after a command.
     pub fn machine(&mut self, seen: MachineState, now: Timestamp) {
         if self.power.machine(seen, now) {
+            let _span = self.span();
             tracing::debug!(power = ?seen.power, boot = ?seen.boot_progress, "machine changed");
         }
     }
@@ -149,6 +162,7 @@ impl Bmc {
     /// The command that `poll` returned last has been carried out or has failed.
     pub fn applied(&mut self, result: &Result<(), MachineError>, now: Timestamp) {
         if let Err(error) = result {
+            let _span = self.span();
             tracing::warn!(%error, "machine command failed");
         }
         self.power.applied(result.is_ok(), now);
@@ -156,6 +170,7 @@ impl Bmc {
 
     /// Firmware asks how to boot, as a BIOS does at POST; consumes a `Once` override.
     pub fn post_begins(&mut self) -> BootOverride {
+        let _span = self.span();
         let effective = self.boot.post_begins();
         tracing::debug!(target = ?effective.target, enabled = ?effective.enabled, "POST");
         effective
@@ -167,7 +182,12 @@ impl Bmc {
         let order = self.boot.order(&self.hardware);
         order
             .iter()
-            .filter_map(|number| options.iter().find(|option| option.number == *number && option.enabled).cloned())
+            .filter_map(|number| {
+                options
+                    .iter()
+                    .find(|option| option.number == *number && option.enabled)
+                    .cloned()
+            })
             .collect()
     }
 
@@ -220,7 +240,9 @@ impl Bmc {
     /// Changes a local account's password as somebody at the console would, ending its sessions: what an operator who
     /// rotates credentials does. False if there is no such account.
     pub fn set_password(&mut self, user_name: &str, password: &Password) -> bool {
-        let Some(id) = self.accounts.named(user_name) else { return false };
+        let Some(id) = self.accounts.named(user_name) else {
+            return false;
+        };
         self.accounts.set_password(id, password, &mut self.dice);
         self.sessions.close_of(id);
         true

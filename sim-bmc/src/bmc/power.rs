@@ -117,11 +117,19 @@ impl PowerControl {
 
     /// Accepts a reset, or says why not. A reset whose goal holds already, or is being reached, is accepted and does
     /// nothing, so that a repeated request is safe.
-    pub(crate) fn accept(&mut self, reset: ResetType, timings: &Timings, now: Timestamp) -> Result<(), Refusal> {
+    pub(crate) fn accept(
+        &mut self,
+        reset: ResetType,
+        timings: &Timings,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let reset = match (reset, self.reported()) {
             (ResetType::ForceOn, _) => ResetType::On,
             (ResetType::PushPowerButton, Power::Off) => ResetType::On,
             (ResetType::PushPowerButton, _) => ResetType::GracefulShutdown,
+            // These end with power on, and DMTF's use case checker (PowerControl) expects as much of a system that is
+            // off; a graceful restart or an NMI needs somebody there to answer it.
+            (ResetType::ForceRestart | ResetType::PowerCycle, Power::Off) => ResetType::On,
             (other, _) => other,
         };
         match reset {
@@ -147,7 +155,11 @@ impl PowerControl {
                 self.start(
                     [
                         off_step(timings),
-                        Step { wait: timings.power_cycle(), shows: Some(Power::Off), command: None },
+                        Step {
+                            wait: timings.power_cycle(),
+                            shows: Some(Power::Off),
+                            command: None,
+                        },
                         on_step(timings),
                     ],
                     now,
@@ -197,7 +209,14 @@ impl PowerControl {
     }
 
     fn press(&mut self, command: MachineCommand, now: Timestamp) {
-        self.start([Step { wait: Duration::ZERO, shows: None, command: Some(command) }], now);
+        self.start(
+            [Step {
+                wait: Duration::ZERO,
+                shows: None,
+                command: Some(command),
+            }],
+            now,
+        );
     }
 
     fn start<const N: usize>(&mut self, steps: [Step; N], now: Timestamp) {

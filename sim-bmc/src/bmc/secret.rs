@@ -36,7 +36,10 @@ impl From<String> for Password {
 
 /// Compares digests without leaving early at the first difference.
 pub(crate) fn same(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    a.iter().zip(b).fold(0_u8, |difference, (x, y)| difference | (x ^ y)) == 0
+    a.iter()
+        .zip(b)
+        .fold(0_u8, |difference, (x, y)| difference | (x ^ y))
+        == 0
 }
 
 #[cfg(test)]

@@ -68,13 +68,19 @@ pub struct MemoryMachine {
 impl MemoryMachine {
     pub fn new(initial: MachineState, timings: MemoryTimings) -> MemoryMachine {
         let phase = match initial {
-            MachineState { power: Power::On, boot_progress } if boot_progress < BootProgress::OsRunning => {
-                Phase::Post
-            }
+            MachineState {
+                power: Power::On,
+                boot_progress,
+            } if boot_progress < BootProgress::OsRunning => Phase::Post,
             _ => Phase::Idle,
         };
         MemoryMachine {
-            state: Arc::new(Mutex::new(State { machine: initial, phase, epoch: 0, applied: Vec::new() })),
+            state: Arc::new(Mutex::new(State {
+                machine: initial,
+                phase,
+                epoch: 0,
+                applied: Vec::new(),
+            })),
             changed: Arc::new(Notify::new()),
             timings,
         }
@@ -86,7 +92,9 @@ impl MemoryMachine {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Walks the machine through its phases and reports each to `bmc`. Never returns.
@@ -135,7 +143,10 @@ impl MemoryMachine {
                 Phase::Loading,
             ),
             Phase::Loading => (
-                MachineState { power: Power::On, boot_progress: BootProgress::OsRunning },
+                MachineState {
+                    power: Power::On,
+                    boot_progress: BootProgress::OsRunning,
+                },
                 Phase::Idle,
             ),
             Phase::ShuttingDown { then_restart: true } => (MachineState::ON, Phase::Post),
@@ -155,7 +166,10 @@ impl MemoryMachine {
             MachineCommand::ForceOff => (MachineState::OFF, Phase::Idle),
             MachineCommand::ForceRestart if !off => (MachineState::ON, Phase::Post),
             MachineCommand::GracefulShutdown if !off => (
-                MachineState { power: Power::PoweringOff, ..state.machine },
+                MachineState {
+                    power: Power::PoweringOff,
+                    ..state.machine
+                },
                 Phase::ShuttingDown { then_restart: false },
             ),
             MachineCommand::GracefulRestart if !off => {

@@ -45,8 +45,14 @@ pub struct MachineState {
 }
 
 impl MachineState {
-    pub const OFF: MachineState = MachineState { power: Power::Off, boot_progress: BootProgress::None };
-    pub const ON: MachineState = MachineState { power: Power::On, boot_progress: BootProgress::None };
+    pub const OFF: MachineState = MachineState {
+        power: Power::Off,
+        boot_progress: BootProgress::None,
+    };
+    pub const ON: MachineState = MachineState {
+        power: Power::On,
+        boot_progress: BootProgress::None,
+    };
 }
 
 /// What a BMC can do to a machine. Each is one electrical or ACPI event: sequences such as a power cycle

@@ -27,7 +27,14 @@ const FILES: &[(&str, &str)] = &[
 static BUILT_IN: LazyLock<BTreeMap<&'static str, Result<Arc<Product>, String>>> = LazyLock::new(|| {
     FILES
         .iter()
-        .map(|(name, yaml)| (*name, serde_saphyr::from_str(yaml).map(Arc::new).map_err(|e| e.to_string())))
+        .map(|(name, yaml)| {
+            (
+                *name,
+                serde_saphyr::from_str(yaml)
+                    .map(Arc::new)
+                    .map_err(|e| e.to_string()),
+            )
+        })
         .collect()
 });
 
@@ -37,7 +44,9 @@ pub enum PersonalityError {
     Unknown { name: String, known: String },
     #[error("personality '{name}' cannot be read: {reason}")]
     Unreadable { name: String, reason: String },
-    #[error("personality '{name}' has {wanted} network interfaces, but {given} MAC addresses were given; give one for each")]
+    #[error(
+        "personality '{name}' has {wanted} network interfaces, but {given} MAC addresses were given; give one for each"
+    )]
     Macs { name: Text, wanted: usize, given: usize },
 }
 
@@ -46,6 +55,7 @@ pub enum PersonalityError {
 pub struct Personality {
     product: Arc<Product>,
     pub timings: Timings,
+    pub quirks: Quirks,
     /// Shown in ManagerNetworkProtocol; the port on which the service is really reached.
     pub https_port: u16,
 }
@@ -74,10 +84,23 @@ pub struct Timings {
     pub manager_reset_ms: u32,
 }
 
+/// Where a product departs from the friendliest reading of the specification.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case", default, deny_unknown_fields)]
+pub struct Quirks {
+    /// A PATCH without If-Match is answered with 428, as AMI-based BMCs do.
+    pub require_if_match: bool,
+}
+
 impl Timings {
     /// The same delay for every power step, as fast labs want it; the manager's own reset stays as it is.
     pub fn with_power_ms(self, ms: u32) -> Timings {
-        Timings { power_on_ms: ms, power_off_ms: ms, power_cycle_ms: ms, ..self }
+        Timings {
+            power_on_ms: ms,
+            power_off_ms: ms,
+            power_cycle_ms: ms,
+            ..self
+        }
     }
 
     pub(crate) fn power_on(&self) -> Duration {
@@ -106,9 +129,10 @@ impl Personality {
     pub fn named(name: &str) -> Result<Personality, PersonalityError> {
         match BUILT_IN.get(name) {
             Some(Ok(product)) => Ok(Personality::of(Arc::clone(product))),
-            Some(Err(reason)) => {
-                Err(PersonalityError::Unreadable { name: name.to_owned(), reason: reason.clone() })
-            }
+            Some(Err(reason)) => Err(PersonalityError::Unreadable {
+                name: name.to_owned(),
+                reason: reason.clone(),
+            }),
             None => Err(PersonalityError::Unknown {
                 name: name.to_owned(),
                 known: Personality::names().join(", "),
@@ -120,14 +144,20 @@ impl Personality {
     pub fn from_yaml(name: &str, yaml: &str) -> Result<Personality, PersonalityError> {
         match serde_saphyr::from_str(yaml) {
             Ok(product) => Ok(Personality::of(Arc::new(product))),
-            Err(error) => {
-                Err(PersonalityError::Unreadable { name: name.to_owned(), reason: error.to_string() })
-            }
+            Err(error) => Err(PersonalityError::Unreadable {
+                name: name.to_owned(),
+                reason: error.to_string(),
+            }),
         }
     }
 
     fn of(product: Arc<Product>) -> Personality {
-        Personality { timings: product.timings, product, https_port: 443 }
+        Personality {
+            timings: product.timings,
+            quirks: product.quirks,
+            product,
+            https_port: 443,
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -164,10 +194,26 @@ impl Personality {
             uuid: identity.uuid,
             bios_version: product.bios.version.clone(),
             bmc_version: product.manager.version.clone(),
-            processors: inventory.processors.iter().flat_map(ProcessorGroup::parts).collect(),
-            gpus: inventory.gpus.iter().flat_map(|group| group.parts(serial)).collect(),
-            memory: inventory.memory.iter().flat_map(|group| group.parts(serial)).collect(),
-            storage: inventory.storage.iter().map(|controller| controller.part(serial)).collect(),
+            processors: inventory
+                .processors
+                .iter()
+                .flat_map(ProcessorGroup::parts)
+                .collect(),
+            gpus: inventory
+                .gpus
+                .iter()
+                .flat_map(|group| group.parts(serial))
+                .collect(),
+            memory: inventory
+                .memory
+                .iter()
+                .flat_map(|group| group.parts(serial))
+                .collect(),
+            storage: inventory
+                .storage
+                .iter()
+                .map(|controller| controller.part(serial))
+                .collect(),
             nics: inventory
                 .nics
                 .iter()
@@ -201,6 +247,8 @@ pub(crate) struct Product {
     pub(crate) boot: BootFacts,
     pub(crate) bios: BiosFacts,
     pub(crate) limits: Limits,
+    #[serde(default)]
+    quirks: Quirks,
     inventory: Inventory,
 }
 

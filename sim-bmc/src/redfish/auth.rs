@@ -18,11 +18,13 @@ pub(crate) struct Principal {
 
 impl Principal {
     pub(crate) fn has(&self, any_of: &[Privilege]) -> bool {
-        any_of.iter().any(|privilege| self.role.privileges().contains(privilege))
+        any_of
+            .iter()
+            .any(|privilege| self.role.privileges().contains(privilege))
     }
 }
 
-/// Finds out who asks. A token that is wrong fails even if a password beside it is right.
+/// Finds out who asks; without any credentials nothing is counted against an account. A token that is wrong fails even if a password beside it is right.
 pub(super) fn authenticate(
     bmc: &mut Bmc,
     request: &Request,
@@ -32,9 +34,13 @@ pub(super) fn authenticate(
     let headers = request.headers();
     let account = if let Some(token) = headers.get("x-auth-token") {
         let token = token.to_str().map_err(|_| Failure::unauthorized())?;
-        bmc.sessions.resume(token, now).ok_or_else(Failure::unauthorized)?
+        bmc.sessions
+            .resume(token, now)
+            .ok_or_else(Failure::unauthorized)?
     } else {
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| basic(value.to_str().ok()?));
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| basic(value.to_str().ok()?));
         let (user, password) = given.ok_or_else(Failure::unauthorized)?;
         let account = bmc.accounts.verify(&user, &password, now);
         if account.is_none() {
@@ -43,9 +49,11 @@ pub(super) fn authenticate(
         account.ok_or_else(Failure::unauthorized)?
     };
     match bmc.accounts.get(account) {
-        Some(found) if found.enabled => {
-            Ok(Principal { account, role: found.role, must_change: found.must_change })
-        }
+        Some(found) if found.enabled => Ok(Principal {
+            account,
+            role: found.role,
+            must_change: found.must_change,
+        }),
         _ => Err(Failure::unauthorized()),
     }
 }
@@ -70,9 +78,11 @@ pub(super) fn authorise(
     let owner = found.owner(scene);
     let own = match owner {
         Some(Owner::Account(id)) => id == who.account,
-        Some(Owner::Session(id)) => {
-            scene.bmc.sessions.get(id).is_some_and(|session| session.account == who.account)
-        }
+        Some(Owner::Session(id)) => scene
+            .bmc
+            .sessions
+            .get(id)
+            .is_some_and(|session| session.account == who.account),
         None => false,
     };
     if who.must_change {
@@ -84,11 +94,22 @@ pub(super) fn authorise(
         };
         if !way_out {
             let uri = super::tree::account_uri(who.account);
-            return Err(Failure::new(StatusCode::FORBIDDEN, Message::password_change_required(&uri)));
+            return Err(Failure::new(
+                StatusCode::FORBIDDEN,
+                Message::password_change_required(&uri),
+            ));
         }
     }
     let reading = method == Method::GET || method == Method::HEAD;
-    let needed = if reading { found.access().read } else { found.access().write };
+    let needed = if reading {
+        found.access().read
+    } else {
+        found.access().write
+    };
     let by_owning = own && who.has(&[Privilege::ConfigureSelf]) && found.access().own_allows(method);
-    if by_owning || who.has(needed) { Ok(()) } else { Err(Failure::forbidden()) }
+    if by_owning || who.has(needed) {
+        Ok(())
+    } else {
+        Err(Failure::forbidden())
+    }
 }

@@ -16,7 +16,10 @@ pub(crate) struct Schema {
 
 impl Schema {
     pub(crate) const fn new(name: &'static str, version: &'static str) -> Schema {
-        Schema { name, version: Some(version) }
+        Schema {
+            name,
+            version: Some(version),
+        }
     }
 
     pub(crate) const fn collection(name: &'static str) -> Schema {
@@ -56,15 +59,30 @@ enum Form {
 
 impl Document {
     pub(crate) fn new(schema: Schema, uri: impl Into<String>, resource: &impl Serialize) -> Document {
-        Document { uri: uri.into(), form: Form::Resource(schema), body: to_map(resource), volatile: &[] }
+        Document {
+            uri: uri.into(),
+            form: Form::Resource(schema),
+            body: to_map(resource),
+            volatile: &[],
+        }
     }
 
     pub(crate) fn plain(uri: &str, body: Map<String, Value>) -> Document {
-        Document { uri: uri.to_owned(), form: Form::Plain, body, volatile: &[] }
+        Document {
+            uri: uri.to_owned(),
+            form: Form::Plain,
+            body,
+            volatile: &[],
+        }
     }
 
     pub(crate) fn metadata(uri: &str) -> Document {
-        Document { uri: uri.to_owned(), form: Form::Metadata, body: Map::new(), volatile: &[] }
+        Document {
+            uri: uri.to_owned(),
+            form: Form::Metadata,
+            body: Map::new(),
+            volatile: &[],
+        }
     }
 
     pub(crate) fn volatile(self, volatile: &'static [&'static str]) -> Document {
@@ -72,7 +90,11 @@ impl Document {
     }
 
     pub(crate) fn media_type(&self) -> &'static str {
-        if self.form == Form::Metadata { "application/xml" } else { "application/json" }
+        if self.form == Form::Metadata {
+            "application/xml"
+        } else {
+            "application/json"
+        }
     }
 
     pub(crate) fn is_metadata(&self) -> bool {
@@ -89,8 +111,13 @@ impl Document {
 
     /// The Link header: the schema at its publisher, since that is where it really is.
     pub(crate) fn described_by(&self) -> Option<String> {
-        let Form::Resource(schema) = self.form else { return None };
-        Some(format!("<https://redfish.dmtf.org/schemas/v1/{}.json>; rel=describedby", schema.namespace()))
+        let Form::Resource(schema) = self.form else {
+            return None;
+        };
+        Some(format!(
+            "<https://redfish.dmtf.org/schemas/v1/{}.json>; rel=describedby",
+            schema.namespace()
+        ))
     }
 
     /// A digest of what is shown and of how often it was written: it differs after every write, even one of the same
@@ -107,13 +134,20 @@ impl Document {
                 hash.update(value.to_string().as_bytes());
             }
         }
-        let hex: String = hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let hex: String = hash
+            .finalize()
+            .iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         Some(format!("\"{hex}\""))
     }
 
     /// The JSON object that goes over the wire.
     pub(crate) fn render(self, bmc: &Bmc) -> Map<String, Value> {
-        let Form::Resource(schema) = self.form else { return self.body };
+        let Form::Resource(schema) = self.form else {
+            return self.body;
+        };
         let etag = self.etag(bmc);
         let mut object = Map::with_capacity(self.body.len() + 3);
         object.insert("@odata.id".to_owned(), json!(self.uri));
@@ -154,7 +188,10 @@ pub(crate) struct Status {
     pub(crate) health: &'static str,
 }
 
-pub(crate) const ENABLED: Status = Status { state: "Enabled", health: "OK" };
+pub(crate) const ENABLED: Status = Status {
+    state: "Enabled",
+    health: "OK",
+};
 
 /// Any resource collection.
 #[derive(Debug, Serialize)]
@@ -174,8 +211,19 @@ impl Collection {
         name: &'static str,
         ids: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Document {
-        let members: Vec<Link> = ids.into_iter().map(|id| link(format!("{uri}/{}", id.as_ref()))).collect();
-        Document::new(schema, uri, &Collection { name, count: members.len(), members })
+        let members: Vec<Link> = ids
+            .into_iter()
+            .map(|id| link(format!("{uri}/{}", id.as_ref())))
+            .collect();
+        Document::new(
+            schema,
+            uri,
+            &Collection {
+                name,
+                count: members.len(),
+                members,
+            },
+        )
     }
 }
 

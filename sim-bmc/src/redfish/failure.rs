@@ -16,7 +16,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(status: StatusCode, message: Message) -> Failure {
-        Failure { status, messages: vec![message], headers: HeaderMap::new() }
+        Failure {
+            status,
+            messages: vec![message],
+            headers: HeaderMap::new(),
+        }
     }
 
     pub(crate) fn bad_request(message: Message) -> Failure {
@@ -24,7 +28,11 @@ impl Failure {
     }
 
     pub(crate) fn many(messages: Vec<Message>) -> Failure {
-        Failure { status: StatusCode::BAD_REQUEST, messages, headers: HeaderMap::new() }
+        Failure {
+            status: StatusCode::BAD_REQUEST,
+            messages,
+            headers: HeaderMap::new(),
+        }
     }
 
     pub(crate) fn conflict(message: Message) -> Failure {
@@ -50,8 +58,11 @@ impl Failure {
     }
 
     pub(crate) fn unavailable(seconds: i64) -> Failure {
-        Failure::new(StatusCode::SERVICE_UNAVAILABLE, Message::service_unavailable(&seconds.to_string()))
-            .with(header::RETRY_AFTER, &seconds.to_string())
+        Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Message::service_unavailable(&seconds.to_string()),
+        )
+        .with(header::RETRY_AFTER, &seconds.to_string())
     }
 
     fn with(mut self, name: HeaderName, value: &str) -> Failure {
@@ -64,14 +75,19 @@ impl Failure {
     pub(crate) fn into_reply(self) -> Reply {
         let (code, text) = match self.messages.as_slice() {
             [only] => (only.id(), only.text()),
-            _ => (format!("{BASE_PREFIX}.GeneralError"), Message::general_error().text()),
+            _ => (
+                format!("{BASE_PREFIX}.GeneralError"),
+                Message::general_error().text(),
+            ),
         };
         let info: Vec<Value> = self.messages.iter().map(Message::to_json).collect();
         let body = json!({"error": {"code": code, "message": text, "@Message.ExtendedInfo": info}});
         let mut reply = Reply::new(Bytes::from(body.to_string()));
         *reply.status_mut() = self.status;
         *reply.headers_mut() = self.headers;
-        reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        reply
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         reply
     }
 }
@@ -79,8 +95,12 @@ impl Failure {
 /// Puts the headers of every answer on one that the engine has not seen.
 fn outside(failure: Failure) -> Reply {
     let mut reply = failure.into_reply();
-    reply.headers_mut().insert("odata-version", HeaderValue::from_static("4.0"));
-    reply.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    reply
+        .headers_mut()
+        .insert("odata-version", HeaderValue::from_static("4.0"));
+    reply
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     reply
 }
 
@@ -93,7 +113,10 @@ pub(crate) fn refused_credentials() -> Reply {
 }
 
 pub(crate) fn body_too_large() -> Reply {
-    outside(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, Message::payload_too_large()))
+    outside(Failure::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        Message::payload_too_large(),
+    ))
 }
 
 pub(crate) fn unreadable_body() -> Reply {

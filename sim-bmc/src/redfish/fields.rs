@@ -43,7 +43,14 @@ impl<'a> Fields<'a> {
     }
 
     fn new(left: Map<String, Value>, current: Option<&'a Map<String, Value>>, kind: Kind) -> Fields<'a> {
-        Fields { left, current, kind, pointer: "#".to_owned(), mistakes: Vec::new(), took: 0 }
+        Fields {
+            left,
+            current,
+            kind,
+            pointer: "#".to_owned(),
+            mistakes: Vec::new(),
+            took: 0,
+        }
     }
 
     fn take(&mut self, name: &str) -> Option<Value> {
@@ -181,7 +188,10 @@ impl<'a> Fields<'a> {
         let left = self.raw_object(name)?;
         let mut fields = Fields {
             left,
-            current: self.current.and_then(|current| current.get(name)).and_then(Value::as_object),
+            current: self
+                .current
+                .and_then(|current| current.get(name))
+                .and_then(Value::as_object),
             kind: self.kind,
             pointer: format!("{}/{name}", self.pointer),
             mistakes: Vec::new(),
@@ -194,7 +204,12 @@ impl<'a> Fields<'a> {
     }
 
     fn refuse_leftovers(&mut self) {
-        let names: Vec<String> = self.left.keys().filter(|name| !name.contains('@')).cloned().collect();
+        let names: Vec<String> = self
+            .left
+            .keys()
+            .filter(|name| !name.contains('@'))
+            .cloned()
+            .collect();
         for name in names {
             let message = match self.kind {
                 Kind::Action(action) => Message::action_parameter_unknown(action, &name),
@@ -269,6 +284,9 @@ mod tests {
             assert_eq!(json!(patched), expected, "{wanted}");
         }
         assert_eq!(patch_strings(&current, &[json!(1)]), Err(json!(1)));
-        assert_eq!(patch_strings(&current, &[json!({}), json!({}), json!({})]), Err(json!({})));
+        assert_eq!(
+            patch_strings(&current, &[json!({}), json!({}), json!({})]),
+            Err(json!({}))
+        );
     }
 }

@@ -29,8 +29,9 @@ struct Definition {
     resolution: String,
 }
 
-static BASE: LazyLock<Registry> =
-    LazyLock::new(|| serde_json::from_str(BASE_JSON).expect("the embedded registry is valid, see the test `registry`"));
+static BASE: LazyLock<Registry> = LazyLock::new(|| {
+    serde_json::from_str(BASE_JSON).expect("the embedded registry is valid, see the test `registry`")
+});
 
 /// One message, with its arguments and the property it is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,7 @@ messages! {
     password_length = "PasswordIncorrectLength"();
     payload_too_large = "PayloadTooLarge"();
     precondition_failed = "PreconditionFailed"();
+    precondition_required = "PreconditionRequired"();
     property_format = "PropertyValueFormatError"(value, property);
     property_missing = "PropertyMissing"(property);
     property_not_in_list = "PropertyValueNotInList"(value, property);
@@ -103,7 +105,10 @@ messages! {
 
 impl Message {
     pub(crate) fn about(self, pointer: &str) -> Message {
-        Message { related: Some(pointer.to_owned()), ..self }
+        Message {
+            related: Some(pointer.to_owned()),
+            ..self
+        }
     }
 
     pub(crate) fn id(&self) -> String {
@@ -112,7 +117,10 @@ impl Message {
 
     /// The registry's text with the arguments in their places. `%n` inside an argument stays as it is.
     pub(crate) fn text(&self) -> String {
-        let template = BASE.messages.get(self.key).map_or("", |definition| definition.message.as_str());
+        let template = BASE
+            .messages
+            .get(self.key)
+            .map_or("", |definition| definition.message.as_str());
         let mut text = String::with_capacity(template.len());
         let mut rest = template;
         while let Some(at) = rest.find('%') {
@@ -160,7 +168,10 @@ mod tests {
     #[test]
     fn registry() {
         for message in Message::samples() {
-            let definition = BASE.messages.get(message.key).unwrap_or_else(|| panic!("{} unknown", message.key));
+            let definition = BASE
+                .messages
+                .get(message.key)
+                .unwrap_or_else(|| panic!("{} unknown", message.key));
             assert_eq!(message.args.len(), definition.number_of_args, "{}", message.key);
             assert!(!message.text().contains('%'), "{}", message.text());
         }
@@ -169,6 +180,9 @@ mod tests {
     #[test]
     fn arguments_are_filled_in_once() {
         let message = Message::property_type("%2 %", "Boot");
-        assert_eq!(message.text(), "The value '%2 %' for the property Boot is not a type that the property can accept.");
+        assert_eq!(
+            message.text(),
+            "The value '%2 %' for the property Boot is not a type that the property can accept."
+        );
     }
 }

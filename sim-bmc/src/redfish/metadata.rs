@@ -34,7 +34,10 @@ pub(super) fn xml() -> String {
 
 fn reference(xml: &mut String, schema: &Schema) {
     let name = schema.name;
-    let _ = write!(xml, "  <edmx:Reference Uri=\"{SCHEMA_SITE}/{name}_v1.xml\">\n    <edmx:Include Namespace=\"{name}\"/>\n");
+    let _ = write!(
+        xml,
+        "  <edmx:Reference Uri=\"{SCHEMA_SITE}/{name}_v1.xml\">\n    <edmx:Include Namespace=\"{name}\"/>\n"
+    );
     if schema.version.is_some() {
         let _ = writeln!(xml, "    <edmx:Include Namespace=\"{}\"/>", schema.namespace());
     }
@@ -50,7 +53,10 @@ pub(super) fn service_document(root: &Map<String, Value>) -> Map<String, Value> 
             value.push(singleton(name, url));
         }
     }
-    if let Some(sessions) = root.get("Links").and_then(|links| links["Sessions"]["@odata.id"].as_str()) {
+    if let Some(sessions) = root
+        .get("Links")
+        .and_then(|links| links["Sessions"]["@odata.id"].as_str())
+    {
         value.push(singleton("Sessions", sessions));
     }
     let mut document = Map::new();

@@ -37,7 +37,10 @@ pub(crate) const MAX_BODY: usize = 1 << 20;
 /// Resources that DSP0266 opens to everybody.
 pub(crate) fn is_public(method: &Method, path: &str) -> bool {
     let path = path.strip_suffix('/').unwrap_or(path);
-    let open = matches!(path, "/redfish" | "/redfish/v1" | "/redfish/v1/odata" | "/redfish/v1/$metadata");
+    let open = matches!(
+        path,
+        "/redfish" | "/redfish/v1" | "/redfish/v1/odata" | "/redfish/v1/$metadata"
+    );
     open && (method == Method::GET || method == Method::HEAD)
 }
 
@@ -63,10 +66,12 @@ fn answer(bmc: &mut Bmc, request: &Request, now: Timestamp) -> Result<Reply, Fai
     let path = normal_path(request.uri().path())?;
     let found = route::find(&path);
     let opens_session = request.method() == Method::POST && found.as_ref().is_some_and(Found::opens_session);
-    let who = if is_public(request.method(), &path) || opens_session {
-        None
-    } else {
-        Some(auth::authenticate(bmc, request, &path, now)?)
+    let public = is_public(request.method(), &path) || opens_session;
+    // On a public resource a login matters only for what `$expand` may show.
+    let who = match auth::authenticate(bmc, request, &path, now) {
+        Ok(who) => Some(who),
+        Err(_) if public => None,
+        Err(refused) => return Err(refused),
     };
     let found = found.ok_or_else(|| Failure::not_found(&path))?;
     let scene = Scene { bmc, now };
@@ -78,7 +83,9 @@ fn answer(bmc: &mut Bmc, request: &Request, now: Timestamp) -> Result<Reply, Fai
     if !allow.contains(&request.method().as_str()) {
         return Err(Failure::method_not_allowed(&allow));
     }
-    if let Some(who) = &who {
+    if let Some(who) = &who
+        && !public
+    {
         auth::authorise(&scene, who, request.method(), &found)?;
     }
     let query = Query::parse(request.uri().query().unwrap_or(""))?;
@@ -92,9 +99,10 @@ fn answer(bmc: &mut Bmc, request: &Request, now: Timestamp) -> Result<Reply, Fai
 
 fn check_odata_version(request: &Request) -> Result<(), Failure> {
     match request.headers().get("odata-version") {
-        Some(version) if version != "4.0" => {
-            Err(Failure::new(StatusCode::PRECONDITION_FAILED, Message::header_invalid("OData-Version")))
-        }
+        Some(version) if version != "4.0" => Err(Failure::new(
+            StatusCode::PRECONDITION_FAILED,
+            Message::header_invalid("OData-Version"),
+        )),
         _ => Ok(()),
     }
 }
@@ -103,7 +111,11 @@ fn check_odata_version(request: &Request) -> Result<(), Failure> {
 fn normal_path(path: &str) -> Result<String, Failure> {
     let decoded = query::percent_decode(path).ok_or_else(|| Failure::not_found(path))?;
     let trimmed = decoded.strip_suffix('/').unwrap_or(&decoded);
-    Ok(if trimmed.is_empty() { "/".to_owned() } else { trimmed.to_owned() })
+    Ok(if trimmed.is_empty() {
+        "/".to_owned()
+    } else {
+        trimmed.to_owned()
+    })
 }
 
 fn read(
@@ -123,7 +135,10 @@ fn read(
     } else {
         let body = query::apply(scene, &document, query, who)?;
         let mut reply = Reply::new(body.into());
-        reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(document.media_type()));
+        reply.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(document.media_type()),
+        );
         reply
     };
     describe(&mut reply, found, &document, etag);
@@ -136,7 +151,10 @@ fn describe(reply: &mut Reply, found: &Found<'_>, document: &Document, etag: Opt
     if let Some(etag) = etag.and_then(|etag| HeaderValue::try_from(etag).ok()) {
         headers.insert(header::ETAG, etag);
     }
-    if let Some(link) = document.described_by().and_then(|link| HeaderValue::try_from(link).ok()) {
+    if let Some(link) = document
+        .described_by()
+        .and_then(|link| HeaderValue::try_from(link).ok())
+    {
         headers.insert(header::LINK, link);
     }
     if let Ok(allow) = HeaderValue::try_from(found.allow().join(", ")) {
@@ -149,14 +167,19 @@ fn check_accept(request: &Request, offered: &str) -> Result<(), Failure> {
     let accepts = |accept: &str| {
         accept.split(',').any(|range| {
             let range = range.split(';').next().unwrap_or_default().trim();
-            range == "*/*" || range == offered || range.strip_suffix("/*").is_some_and(|top| top == offered_top)
+            range == "*/*"
+                || range == offered
+                || range.strip_suffix("/*").is_some_and(|top| top == offered_top)
         })
     };
     let mut given = request.headers().get_all(header::ACCEPT).iter().peekable();
     if given.peek().is_none() || given.any(|value| value.to_str().is_ok_and(accepts)) {
         return Ok(());
     }
-    Err(Failure::new(StatusCode::NOT_ACCEPTABLE, Message::header_invalid("Accept")))
+    Err(Failure::new(
+        StatusCode::NOT_ACCEPTABLE,
+        Message::header_invalid("Accept"),
+    ))
 }
 
 /// Whether a tag list matches (RFC 9110 13.1). Comparison is weak, since clients differ in what they make of `W/`.
@@ -173,12 +196,16 @@ fn none_match(request: &Request, etag: &str) -> bool {
 /// 412 unless every If-Match holds. A tag that is not well-formed matches nothing.
 fn check_if_match(request: &Request, etag: Option<&str>) -> Result<(), Failure> {
     let holds = |list: &HeaderValue| {
-        list.to_str().is_ok_and(|list| etag.is_some_and(|etag| matches(list, etag)))
+        list.to_str()
+            .is_ok_and(|list| etag.is_some_and(|etag| matches(list, etag)))
     };
     if request.headers().get_all(header::IF_MATCH).iter().all(holds) {
         return Ok(());
     }
-    Err(Failure::new(StatusCode::PRECONDITION_FAILED, Message::precondition_failed()))
+    Err(Failure::new(
+        StatusCode::PRECONDITION_FAILED,
+        Message::precondition_failed(),
+    ))
 }
 
 fn write(
@@ -190,8 +217,21 @@ fn write(
     now: Timestamp,
 ) -> Result<Reply, Failure> {
     let etag = current.as_ref().and_then(|document| document.etag(bmc));
+    if bmc.personality.quirks.require_if_match
+        && request.method() == Method::PATCH
+        && !request.headers().contains_key(header::IF_MATCH)
+    {
+        return Err(Failure::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            Message::precondition_required(),
+        ));
+    }
     check_if_match(request, etag.as_deref())?;
-    let body = if request.method() == Method::DELETE { Map::new() } else { parse_body(request, found)? };
+    let body = if request.method() == Method::DELETE {
+        Map::new()
+    } else {
+        parse_body(request, found)?
+    };
     let call = Call {
         params: &found.params,
         uri: &found.uri,
@@ -208,13 +248,19 @@ fn write(
         }
         Done::Updated => {
             bmc.written(&found.uri);
-            let document = found.read(&Scene { bmc, now }).ok_or_else(|| Failure::not_found(&found.uri))?;
-            let mut reply = represent(bmc, document.clone(), Vec::new());
+            let document = found
+                .read(&Scene { bmc, now })
+                .ok_or_else(|| Failure::not_found(&found.uri))?;
             let etag = document.etag(bmc);
+            let mut reply = represent(bmc, document.clone(), Vec::new());
             describe(&mut reply, found, &document, etag);
             Ok(reply)
         }
-        Done::Created { uri, headers, messages } => {
+        Done::Created {
+            uri,
+            headers,
+            messages,
+        } => {
             let created = route::find(&uri).and_then(|found| found.read(&Scene { bmc, now }));
             let document = created.ok_or_else(|| Failure::not_found(&uri))?;
             let mut reply = represent(bmc, document, messages);
@@ -236,7 +282,9 @@ fn represent(bmc: &Bmc, document: Document, messages: Vec<Message>) -> Reply {
         body.insert("@Message.ExtendedInfo".to_owned(), messages.into());
     }
     let mut reply = Reply::new(Value::Object(body).to_string().into());
-    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if let Some(etag) = etag.and_then(|etag| HeaderValue::try_from(etag).ok()) {
         reply.headers_mut().insert(header::ETAG, etag);
     }
@@ -247,14 +295,23 @@ fn represent(bmc: &Bmc, document: Document, messages: Vec<Message>) -> Reply {
 fn parse_body(request: &Request, found: &Found<'_>) -> Result<Map<String, Value>, Failure> {
     let bytes = request.body();
     if bytes.len() > MAX_BODY {
-        return Err(Failure::new(StatusCode::PAYLOAD_TOO_LARGE, Message::payload_too_large()));
+        return Err(Failure::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            Message::payload_too_large(),
+        ));
     }
     if bytes.is_empty() && found.is_action() {
         return Ok(Map::new());
     }
     // Absent is tolerated, as products do: sushy and curl send actions without one.
     if let Some(media) = request.headers().get(header::CONTENT_TYPE) {
-        let media = media.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let media = media
+            .to_str()
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim();
         if !media.eq_ignore_ascii_case("application/json") {
             let message = Message::header_invalid("Content-Type");
             return Err(Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message));

@@ -80,7 +80,13 @@ impl Query {
                 _ => {}
             }
         }
-        if query.only && query != (Query { only: true, ..Query::default() }) {
+        if query.only
+            && query
+                != (Query {
+                    only: true,
+                    ..Query::default()
+                })
+        {
             return Err(Failure::bad_request(Message::query_combination_invalid()));
         }
         Ok(query)
@@ -99,13 +105,17 @@ impl Query {
 }
 
 fn parse_count(value: &str, name: &str) -> Result<usize, Failure> {
-    value.parse().map_err(|_| Failure::bad_request(Message::query_value_type(value, name)))
+    value
+        .parse()
+        .map_err(|_| Failure::bad_request(Message::query_value_type(value, name)))
 }
 
 fn parse_select(value: &str) -> Result<Vec<String>, Failure> {
     let names: Vec<String> = value.split(',').map(|name| name.trim().to_owned()).collect();
     if names.iter().any(String::is_empty) {
-        return Err(Failure::bad_request(Message::query_value_format(value, "$select")));
+        return Err(Failure::bad_request(Message::query_value_format(
+            value, "$select",
+        )));
     }
     Ok(names)
 }
@@ -122,15 +132,27 @@ fn parse_expand(value: &str) -> Result<Expand, Failure> {
     let levels = match characters.as_str() {
         "" => 1,
         rest => {
-            let number = rest.strip_prefix("($levels=").and_then(|rest| rest.strip_suffix(')'));
-            number.and_then(|number| number.parse::<u64>().ok()).ok_or_else(malformed)?
+            let number = rest
+                .strip_prefix("($levels=")
+                .and_then(|rest| rest.strip_suffix(')'));
+            number
+                .and_then(|number| number.parse::<u64>().ok())
+                .ok_or_else(malformed)?
         }
     };
     match u8::try_from(levels) {
-        Ok(levels @ 1..=MAX_LEVELS) => Ok(Expand { dependent, subordinate, levels }),
+        Ok(levels @ 1..=MAX_LEVELS) => Ok(Expand {
+            dependent,
+            subordinate,
+            levels,
+        }),
         _ => {
             let range = format!("1-{MAX_LEVELS}");
-            Err(Failure::bad_request(Message::query_out_of_range(&levels.to_string(), "$expand", &range)))
+            Err(Failure::bad_request(Message::query_out_of_range(
+                &levels.to_string(),
+                "$expand",
+                &range,
+            )))
         }
     }
 }
@@ -175,7 +197,10 @@ pub(super) fn apply(
     if let Some(names) = &query.select {
         match body.get_mut("Members") {
             Some(Value::Array(members)) if is_collection && query.expand.is_some() => {
-                members.iter_mut().filter_map(Value::as_object_mut).for_each(|member| select(member, names));
+                members
+                    .iter_mut()
+                    .filter_map(Value::as_object_mut)
+                    .for_each(|member| select(member, names));
             }
             _ => select(&mut body, names),
         }
@@ -215,16 +240,25 @@ fn expand_value(
     in_links: bool,
     left: &mut usize,
 ) {
-    let wanted = if in_links { expand.dependent } else { expand.subordinate };
+    let wanted = if in_links {
+        expand.dependent
+    } else {
+        expand.subordinate
+    };
     if let Some(uri) = reference(value) {
         if !wanted || *left == 0 {
             return;
         }
         // Not found or not allowed: the reference stays, as DSP0266 asks for failures of single members.
-        let Some(mut body) = fetch(scene, who, &uri) else { return };
+        let Some(mut body) = fetch(scene, who, &uri) else {
+            return;
+        };
         *left -= 1;
         if expand.levels > 1 {
-            let deeper = Expand { levels: expand.levels - 1, ..expand };
+            let deeper = Expand {
+                levels: expand.levels - 1,
+                ..expand
+            };
             for (name, value) in &mut body {
                 expand_value(scene, who, value, deeper, name == "Links", left);
             }
@@ -259,7 +293,12 @@ fn select(body: &mut Map<String, Value>, names: &[String]) {
                 None if wanted == name => return true,
                 Some((first, rest)) if first == name => paths.push(rest.to_owned()),
                 // A property brings its annotations: Members@odata.count, Target@Redfish.AllowableValues.
-                _ if name.split_once('@').is_some_and(|(property, _)| property == wanted) => return true,
+                _ if name
+                    .split_once('@')
+                    .is_some_and(|(property, _)| property == wanted) =>
+                {
+                    return true;
+                }
                 _ => {}
             }
         }
@@ -280,9 +319,20 @@ mod tests {
 
     #[test]
     fn parses() {
-        let query = Query::parse("%24expand=.%28%24levels%3D2%29&$select=Id,Status/Health&unknown=1").unwrap();
-        assert_eq!(query.expand, Some(Expand { dependent: false, subordinate: true, levels: 2 }));
-        assert_eq!(query.select, Some(vec!["Id".to_owned(), "Status/Health".to_owned()]));
+        let query =
+            Query::parse("%24expand=.%28%24levels%3D2%29&$select=Id,Status/Health&unknown=1").unwrap();
+        assert_eq!(
+            query.expand,
+            Some(Expand {
+                dependent: false,
+                subordinate: true,
+                levels: 2
+            })
+        );
+        assert_eq!(
+            query.select,
+            Some(vec!["Id".to_owned(), "Status/Health".to_owned()])
+        );
         assert!(Query::parse("x=1").unwrap().is_empty());
     }
 
@@ -309,7 +359,10 @@ mod tests {
     fn selects_paths_and_annotations() {
         let mut body = json!({"@odata.id": "/x", "Id": "1", "Status": {"State": "Enabled", "Health": "OK"},
             "Members": [], "Members@odata.count": 0, "Other": 1});
-        select(body.as_object_mut().unwrap(), &["Status/Health".to_owned(), "Members".to_owned()]);
+        select(
+            body.as_object_mut().unwrap(),
+            &["Status/Health".to_owned(), "Members".to_owned()],
+        );
         assert_eq!(
             body,
             json!({"@odata.id": "/x", "Status": {"Health": "OK"}, "Members": [], "Members@odata.count": 0})

@@ -45,7 +45,11 @@ pub(crate) enum Done {
     /// 200 with the resource as it is now.
     Updated,
     /// 201 with Location and the new resource.
-    Created { uri: String, headers: HeaderMap, messages: Vec<Message> },
+    Created {
+        uri: String,
+        headers: HeaderMap,
+        messages: Vec<Message>,
+    },
 }
 
 pub(crate) type Read = fn(&Scene<'_>, &[String]) -> Option<Document>;
@@ -75,10 +79,26 @@ impl Access {
 
 use Privilege::{ConfigureComponents, ConfigureManager, ConfigureUsers, Login};
 
-pub(crate) const COMPONENTS: Access = Access { read: &[Login], write: &[ConfigureComponents], own: &[] };
-pub(crate) const MANAGER: Access = Access { read: &[Login], write: &[ConfigureManager], own: &[] };
-pub(crate) const USERS: Access = Access { read: &[Login], write: &[ConfigureUsers], own: &[] };
-pub(crate) const SESSIONS: Access = Access { read: &[Login], write: &[Login], own: &[] };
+pub(crate) const COMPONENTS: Access = Access {
+    read: &[Login],
+    write: &[ConfigureComponents],
+    own: &[],
+};
+pub(crate) const MANAGER: Access = Access {
+    read: &[Login],
+    write: &[ConfigureManager],
+    own: &[],
+};
+pub(crate) const USERS: Access = Access {
+    read: &[Login],
+    write: &[ConfigureUsers],
+    own: &[],
+};
+pub(crate) const SESSIONS: Access = Access {
+    read: &[Login],
+    write: &[Login],
+    own: &[],
+};
 pub(crate) const ACCOUNT: Access = Access {
     read: &[ConfigureManager, ConfigureUsers],
     write: &[ConfigureUsers],
@@ -103,32 +123,58 @@ pub(crate) struct Route {
 
 impl Route {
     pub(crate) const fn get(pattern: &'static str, access: Access, read: Read) -> Route {
-        Route { read: Some(read), ..Route::bare(pattern, access) }
+        Route {
+            read: Some(read),
+            ..Route::bare(pattern, access)
+        }
     }
 
     /// An action: POST only.
     pub(crate) const fn action(pattern: &'static str, access: Access, post: Write) -> Route {
-        Route { post: Some(post), ..Route::bare(pattern, access) }
+        Route {
+            post: Some(post),
+            ..Route::bare(pattern, access)
+        }
     }
 
     const fn bare(pattern: &'static str, access: Access) -> Route {
-        Route { pattern, access, read: None, patch: None, post: None, delete: None, owner: None }
+        Route {
+            pattern,
+            access,
+            read: None,
+            patch: None,
+            post: None,
+            delete: None,
+            owner: None,
+        }
     }
 
     pub(crate) const fn patch(self, patch: Write) -> Route {
-        Route { patch: Some(patch), ..self }
+        Route {
+            patch: Some(patch),
+            ..self
+        }
     }
 
     pub(crate) const fn post(self, post: Write) -> Route {
-        Route { post: Some(post), ..self }
+        Route {
+            post: Some(post),
+            ..self
+        }
     }
 
     pub(crate) const fn delete(self, delete: Write) -> Route {
-        Route { delete: Some(delete), ..self }
+        Route {
+            delete: Some(delete),
+            ..self
+        }
     }
 
     pub(crate) const fn owned(self, owner: fn(&[String]) -> Option<Owner>) -> Route {
-        Route { owner: Some(owner), ..self }
+        Route {
+            owner: Some(owner),
+            ..self
+        }
     }
 
     fn matches(&self, path: &str) -> Option<Vec<String>> {
@@ -157,7 +203,11 @@ pub(crate) struct Found<'a> {
 pub(crate) fn find(path: &str) -> Option<Found<'static>> {
     tree::routes().find_map(|route| {
         let params = route.matches(path)?;
-        Some(Found { route, params, uri: path.to_owned() })
+        Some(Found {
+            route,
+            params,
+            uri: path.to_owned(),
+        })
     })
 }
 
@@ -192,8 +242,17 @@ impl Found<'_> {
         if self.route.read.is_some() {
             allow.extend(["GET", "HEAD"]);
         }
-        let writes = [("PATCH", self.route.patch), ("POST", self.route.post), ("DELETE", self.route.delete)];
-        allow.extend(writes.iter().filter(|(_, handler)| handler.is_some()).map(|(method, _)| *method));
+        let writes = [
+            ("PATCH", self.route.patch),
+            ("POST", self.route.post),
+            ("DELETE", self.route.delete),
+        ];
+        allow.extend(
+            writes
+                .iter()
+                .filter(|(_, handler)| handler.is_some())
+                .map(|(method, _)| *method),
+        );
         allow
     }
 

@@ -1,7 +1,9 @@
 //! Changes to the hardware: networks come and go, ports change membership, links go up and down. Each change
 //! of membership or loss of link forgets what was learned at the port and what still waits to leave by it.
 
-use super::{Change, Dataplane, Membership, Network, NetworkConfig, Output, Router, gateway_mac, table::MacTable};
+use super::{
+    Change, Dataplane, Membership, Network, NetworkConfig, Output, Router, gateway_mac, table::MacTable,
+};
 use crate::{
     names::{Nanos, NetworkId, PortId},
     observe::NetworkCounters,
@@ -38,10 +40,21 @@ impl Dataplane {
         }
     }
 
-    /// An edit behind the controller's back, or (`None`) its end.
-    pub(crate) fn force(&mut self, port: PortId, membership: Option<Membership>, now: Nanos) {
+    /// An edit behind the controller's back; its number ends it.
+    pub(crate) fn force(&mut self, port: PortId, membership: Membership, now: Nanos) -> u64 {
+        self.edits_by_hand += 1;
+        let number = self.edits_by_hand;
         if let Some(state) = self.port_mut(port) {
-            state.forced = membership;
+            state.forced = Some((number, membership));
+        }
+        self.settle(port, now);
+        number
+    }
+
+    /// Ends an edit, unless a later one took its place.
+    pub(crate) fn unforce(&mut self, port: PortId, number: u64, now: Nanos) {
+        if let Some(state) = self.port_mut(port) {
+            state.forced.take_if(|(current, _)| *current == number);
         }
         self.settle(port, now);
     }
@@ -52,7 +65,8 @@ impl Dataplane {
             self.networks.resize_with(at + 1, || None);
         }
         if let Some(gateway) = config.gateway {
-            self.prefixes.insert(gateway.network(), (gateway.trunc(), config.id));
+            self.prefixes
+                .insert(gateway.network(), (gateway.trunc(), config.id));
         }
         self.networks[at] = Some(Box::new(Network {
             gateway_mac: gateway_mac(config.id),
@@ -66,7 +80,9 @@ impl Dataplane {
     }
 
     fn remove_network(&mut self, id: NetworkId, now: Nanos) {
-        let Some(mut network) = self.networks.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        let Some(mut network) = self.networks.get_mut(id.0 as usize).and_then(Option::take) else {
+            return;
+        };
         self.prefixes.retain(|_, (_, of)| *of != id);
         for tap in &mut network.taps {
             tap.flush(&network.config.name);
@@ -79,7 +95,11 @@ impl Dataplane {
     /// Makes the hardware do what the last commit, or an edit behind its back, says.
     fn settle(&mut self, port: PortId, now: Nanos) {
         let Some(state) = self.port(port) else { return };
-        let mut want = state.forced.as_ref().unwrap_or(&state.committed).clone();
+        let mut want = state
+            .forced
+            .as_ref()
+            .map_or(&state.committed, |(_, forced)| forced)
+            .clone();
         want.native = want.native.filter(|id| self.network(*id).is_some());
         want.tagged.retain(|_, id| self.network(*id).is_some());
         if want == state.membership {
@@ -96,7 +116,11 @@ impl Dataplane {
         // Tagged first: a network that is both native and tagged at a port counts as native.
         let tags = want.tagged.iter().map(|(vid, id)| (*id, Some(*vid)));
         for (id, tag) in tags.chain(want.native.map(|id| (id, None))) {
-            if let Some(network) = self.networks.get_mut(id.0 as usize).and_then(Option::as_deref_mut) {
+            if let Some(network) = self
+                .networks
+                .get_mut(id.0 as usize)
+                .and_then(Option::as_deref_mut)
+            {
                 network.members.insert(port, tag);
             }
         }

@@ -11,7 +11,9 @@ use crate::{
 impl Dataplane {
     /// A frame arrives from the NIC at `port`.
     pub(crate) fn ingress(&mut self, port: PortId, frame: Bytes, now: Nanos) {
-        let Some(state) = self.ports.get_mut(port.0 as usize) else { return };
+        let Some(state) = self.ports.get_mut(port.0 as usize) else {
+            return;
+        };
         let Some(header) = Header::parse(&frame) else {
             state.counters.rx_malformed += 1;
             return;
@@ -38,14 +40,37 @@ impl Dataplane {
             state.counters.rx_no_network += 1;
         }
         if network.is_none() || network != intended {
-            let kind = if network.is_some() { StrayKind::OtherNetwork } else { StrayKind::NoNetwork };
-            self.strays.note(port, header.src, kind, Stray { network, intended, vlan: header.vlan }, &frame, now);
+            let kind = if network.is_some() {
+                StrayKind::OtherNetwork
+            } else {
+                StrayKind::NoNetwork
+            };
+            self.strays.note(
+                port,
+                header.src,
+                kind,
+                Stray {
+                    network,
+                    intended,
+                    vlan: header.vlan,
+                },
+                &frame,
+                now,
+            );
         } else {
             self.strays.resolved(port, header.src);
         }
         let Some(network) = network else { return };
-        let origin = Origin { port: Some(port), network };
-        self.work.push_back(Carry { network, from: Some(port), origin, frame: header.untag(frame) });
+        let origin = Origin {
+            port: Some(port),
+            network,
+        };
+        self.work.push_back(Carry {
+            network,
+            from: Some(port),
+            origin,
+            frame: header.untag(frame),
+        });
         self.drain(now);
     }
 
@@ -58,15 +83,33 @@ impl Dataplane {
     }
 
     /// Queues a frame that the gateway of `network` sends.
-    pub(super) fn from_gateway(&mut self, network: NetworkId, origin: Origin, frame: Bytes) {
-        self.work.push_back(Carry { network, from: None, origin, frame });
+    pub(super) fn gateway_sends(&mut self, network: NetworkId, origin: Origin, frame: Bytes) {
+        self.work.push_back(Carry {
+            network,
+            from: None,
+            origin,
+            frame,
+        });
     }
 
     fn carry(&mut self, carry: Carry, now: Nanos) {
-        let Carry { network: id, from, origin, frame } = carry;
+        let Carry {
+            network: id,
+            from,
+            origin,
+            frame,
+        } = carry;
         let age_max = self.mac_age_max;
-        let Some(header) = Header::parse(&frame) else { return };
-        let Some(network) = self.networks.get_mut(id.0 as usize).and_then(Option::as_deref_mut) else { return };
+        let Some(header) = Header::parse(&frame) else {
+            return;
+        };
+        let Some(network) = self
+            .networks
+            .get_mut(id.0 as usize)
+            .and_then(Option::as_deref_mut)
+        else {
+            return;
+        };
         network.counters.frames += 1;
         network.counters.bytes += frame.len() as u64;
         for tap in &mut network.taps {
@@ -102,15 +145,39 @@ impl Dataplane {
         }
     }
 
-    fn deliver(&mut self, id: NetworkId, to: PortId, from: Option<PortId>, origin: Origin, frame: &Bytes, now: Nanos) {
-        let Some(vlan) = self.network(id).and_then(|network| network.members.get(&to)).copied() else { return };
+    fn deliver(
+        &mut self,
+        id: NetworkId,
+        to: PortId,
+        from: Option<PortId>,
+        origin: Origin,
+        frame: &Bytes,
+        now: Nanos,
+    ) {
+        let Some(vlan) = self
+            .network(id)
+            .and_then(|network| network.members.get(&to))
+            .copied()
+        else {
+            return;
+        };
         let out = vlan.map_or_else(|| frame.clone(), |vlan| tag(frame, vlan));
         self.emit(id, to, from, origin, out, now);
     }
 
     /// To each member but the sender. The copies share one buffer; a tagged one is made once per tag.
-    fn flood(&mut self, id: NetworkId, from: Option<PortId>, origin: Origin, header: &Header, frame: &Bytes, now: Nanos) {
-        let Some(network) = self.network_mut(id) else { return };
+    fn flood(
+        &mut self,
+        id: NetworkId,
+        from: Option<PortId>,
+        origin: Origin,
+        header: &Header,
+        frame: &Bytes,
+        now: Nanos,
+    ) {
+        let Some(network) = self.network_mut(id) else {
+            return;
+        };
         match header.dst.is_group() {
             true => network.counters.broadcast += 1,
             false => network.counters.unknown_unicast += 1,
@@ -133,9 +200,19 @@ impl Dataplane {
         }
     }
 
-    fn emit(&mut self, id: NetworkId, to: PortId, from: Option<PortId>, origin: Origin, frame: Bytes, now: Nanos) {
+    fn emit(
+        &mut self,
+        id: NetworkId,
+        to: PortId,
+        from: Option<PortId>,
+        origin: Origin,
+        frame: Bytes,
+        now: Nanos,
+    ) {
         let leaf = from.and_then(|from| self.port(from)).and_then(|port| port.leaf);
-        let Some(state) = self.ports.get_mut(to.0 as usize) else { return };
+        let Some(state) = self.ports.get_mut(to.0 as usize) else {
+            return;
+        };
         if !state.carrier() {
             return;
         }

@@ -67,7 +67,10 @@ impl Router {
         if self.neighbours.len() < NEIGHBOURS_MAX || self.neighbours.contains_key(&address) {
             self.neighbours.insert(address, mac);
         }
-        self.unresolved.remove(&address).map(|u| u.waiting).unwrap_or_default()
+        self.unresolved
+            .remove(&address)
+            .map(|u| u.waiting)
+            .unwrap_or_default()
     }
 }
 
@@ -103,7 +106,14 @@ enum Fate {
 
 impl Dataplane {
     /// A frame for the gateway of `id`, or a broadcast that it hears.
-    pub(super) fn gateway_input(&mut self, id: NetworkId, origin: Origin, header: &Header, frame: &Bytes, now: Nanos) {
+    pub(super) fn gateway_input(
+        &mut self,
+        id: NetworkId,
+        origin: Origin,
+        header: &Header,
+        frame: &Bytes,
+        now: Nanos,
+    ) {
         let payload = &frame[HEADER..];
         match header.ethertype {
             ARP => self.gateway_arp(id, payload),
@@ -113,11 +123,22 @@ impl Dataplane {
     }
 
     fn gateway_arp(&mut self, id: NetworkId, payload: &[u8]) {
-        let Some(network) = self.network_mut(id) else { return };
-        let Some(gateway) = network.config.gateway else { return };
-        let Ok(packet) = ArpPacket::new_checked(payload) else { return };
-        let Ok(ArpRepr::EthernetIpv4 { operation, source_hardware_addr, source_protocol_addr, target_protocol_addr, .. }) =
-            ArpRepr::parse(&packet)
+        let Some(network) = self.network_mut(id) else {
+            return;
+        };
+        let Some(gateway) = network.config.gateway else {
+            return;
+        };
+        let Ok(packet) = ArpPacket::new_checked(payload) else {
+            return;
+        };
+        let Ok(ArpRepr::EthernetIpv4 {
+            operation,
+            source_hardware_addr,
+            source_protocol_addr,
+            target_protocol_addr,
+            ..
+        }) = ArpRepr::parse(&packet)
         else {
             return;
         };
@@ -132,19 +153,38 @@ impl Dataplane {
             released = network.router.learn(source_protocol_addr, sender);
         }
         if operation == ArpOperation::Request && for_us {
-            let reply = arp(ArpOperation::Reply, mac, gateway.addr(), sender, source_protocol_addr);
-            self.from_gateway(id, Origin { port: None, network: id }, reply);
+            let reply = arp(
+                ArpOperation::Reply,
+                mac,
+                gateway.addr(),
+                sender,
+                source_protocol_addr,
+            );
+            self.gateway_sends(
+                id,
+                Origin {
+                    port: None,
+                    network: id,
+                },
+                reply,
+            );
         }
         for (origin, frame) in released {
-            self.from_gateway(id, origin, address(frame, sender));
+            self.gateway_sends(id, origin, address(frame, sender));
         }
     }
 
     fn gateway_ipv4(&mut self, id: NetworkId, origin: Origin, header: &Header, payload: &[u8], now: Nanos) {
-        let Ok(packet) = Ipv4Packet::new_checked(payload) else { return };
+        let Ok(packet) = Ipv4Packet::new_checked(payload) else {
+            return;
+        };
         let packet_len = usize::from(packet.total_len());
-        let Some(network) = self.network_mut(id) else { return };
-        let Some(gateway) = network.config.gateway else { return };
+        let Some(network) = self.network_mut(id) else {
+            return;
+        };
+        let Some(gateway) = network.config.gateway else {
+            return;
+        };
         if packet.version() != 4 || !packet.verify_checksum() {
             return;
         }
@@ -176,12 +216,16 @@ impl Dataplane {
         if dst.is_multicast() || dst.is_broadcast() || dst.is_unspecified() || dst.is_loopback() {
             return Fate::Ignore;
         }
-        let Some(here) = self.network(id) else { return Fate::Ignore };
+        let Some(here) = self.network(id) else {
+            return Fate::Ignore;
+        };
         let found = self.prefixes.range(..=dst).next_back().map(|(_, found)| *found);
         let Some((prefix, to)) = found.filter(|(prefix, _)| prefix.contains(&dst)) else {
             return Fate::Refuse(Complaint::NetUnreachable);
         };
-        let Some(there) = self.network(to) else { return Fate::Refuse(Complaint::NetUnreachable) };
+        let Some(there) = self.network(to) else {
+            return Fate::Refuse(Complaint::NetUnreachable);
+        };
         if !self.policy.allows(&here.config, &there.config) {
             return Fate::Refuse(Complaint::Prohibited);
         }
@@ -195,10 +239,14 @@ impl Dataplane {
 
     /// A packet to the router itself: it pings, and that is all it does.
     fn gateway_local(&mut self, id: NetworkId, local: Ipv4Addr, sender: Mac, payload: &[u8], now: Nanos) {
-        let Ok(packet) = Ipv4Packet::new_checked(payload) else { return };
+        let Ok(packet) = Ipv4Packet::new_checked(payload) else {
+            return;
+        };
         match packet.next_header() {
             IpProtocol::Icmp if packet.frag_offset() == 0 && !packet.more_frags() => {
-                let Ok(echo) = Icmpv4Packet::new_checked(packet.payload()) else { return };
+                let Ok(echo) = Icmpv4Packet::new_checked(packet.payload()) else {
+                    return;
+                };
                 if echo.msg_type() != Icmpv4Message::EchoRequest || !echo.verify_checksum() {
                     return;
                 }
@@ -208,7 +256,14 @@ impl Dataplane {
                 reply.fill_checksum();
                 let Some(network) = self.network(id) else { return };
                 let frame = ipv4(network.gateway_mac, sender, local, packet.src_addr(), &body);
-                self.from_gateway(id, Origin { port: None, network: id }, frame);
+                self.gateway_sends(
+                    id,
+                    Origin {
+                        port: None,
+                        network: id,
+                    },
+                    frame,
+                );
             }
             IpProtocol::Udp => self.complain(id, Complaint::PortUnreachable, local, sender, payload, now),
             _ => {}
@@ -216,7 +271,9 @@ impl Dataplane {
     }
 
     fn forward(&mut self, to: NetworkId, origin: Origin, payload: &[u8], now: Nanos) {
-        let Some(network) = self.network_mut(to) else { return };
+        let Some(network) = self.network_mut(to) else {
+            return;
+        };
         let mut frame = vec![0; HEADER + payload.len()];
         frame[6..12].copy_from_slice(&network.gateway_mac.0);
         frame[12..14].copy_from_slice(&IPV4.to_be_bytes());
@@ -227,13 +284,17 @@ impl Dataplane {
         let dst = packet.dst_addr();
         network.counters.routed += 1;
         if let Some(mac) = network.router.neighbours.get(&dst).copied() {
-            self.from_gateway(to, origin, address(frame, mac));
+            self.gateway_sends(to, origin, address(frame, mac));
         } else if let Some(unresolved) = network.router.unresolved.get_mut(&dst) {
             if unresolved.waiting.len() < WAITING_MAX {
                 unresolved.waiting.push((origin, frame));
             }
         } else if network.router.unresolved.len() < UNRESOLVED_MAX {
-            let unresolved = Unresolved { waiting: vec![(origin, frame)], tries: 1, due: now + ARP_RETRY };
+            let unresolved = Unresolved {
+                waiting: vec![(origin, frame)],
+                tries: 1,
+                due: now + ARP_RETRY,
+            };
             network.router.unresolved.insert(dst, unresolved);
             self.asked = true;
             self.ask(to, dst);
@@ -242,14 +303,31 @@ impl Dataplane {
 
     fn ask(&mut self, id: NetworkId, target: Ipv4Addr) {
         let Some(network) = self.network(id) else { return };
-        let Some(gateway) = network.config.gateway else { return };
-        let request = arp(ArpOperation::Request, network.gateway_mac, gateway.addr(), Mac::BROADCAST, target);
-        self.from_gateway(id, Origin { port: None, network: id }, request);
+        let Some(gateway) = network.config.gateway else {
+            return;
+        };
+        let request = arp(
+            ArpOperation::Request,
+            network.gateway_mac,
+            gateway.addr(),
+            Mac::BROADCAST,
+            target,
+        );
+        self.gateway_sends(
+            id,
+            Origin {
+                port: None,
+                network: id,
+            },
+            request,
+        );
     }
 
     /// When the next ARP request is due.
     pub(crate) fn arp_due(&self) -> Option<Nanos> {
-        self.networks().flat_map(|network| network.router.unresolved.values().map(|u| u.due)).min()
+        self.networks()
+            .flat_map(|network| network.router.unresolved.values().map(|u| u.due))
+            .min()
     }
 
     /// Asks again, or gives up and tells the senders.
@@ -282,25 +360,52 @@ impl Dataplane {
 
     /// Tells the sender of a packet that waited in vain, if its network's gateway still knows it.
     fn unreachable(&mut self, home: NetworkId, payload: &[u8], now: Nanos) {
-        let Ok(packet) = Ipv4Packet::new_checked(payload) else { return };
+        let Ok(packet) = Ipv4Packet::new_checked(payload) else {
+            return;
+        };
         let Some(network) = self.network(home) else { return };
-        let Some(gateway) = network.config.gateway else { return };
+        let Some(gateway) = network.config.gateway else {
+            return;
+        };
         if let Some(mac) = network.router.neighbours.get(&packet.src_addr()).copied() {
-            self.complain(home, Complaint::HostUnreachable, gateway.addr(), mac, payload, now);
+            self.complain(
+                home,
+                Complaint::HostUnreachable,
+                gateway.addr(),
+                mac,
+                payload,
+                now,
+            );
         }
     }
 
     /// An ICMP error about `payload`, to the NIC it came from; never about an ICMP error, a fragment or a
     /// broadcast (RFC 1122 3.2.2), and not more often than the limit.
-    fn complain(&mut self, id: NetworkId, why: Complaint, from: Ipv4Addr, to: Mac, payload: &[u8], now: Nanos) {
-        let Ok(packet) = Ipv4Packet::new_checked(payload) else { return };
+    fn complain(
+        &mut self,
+        id: NetworkId,
+        why: Complaint,
+        from: Ipv4Addr,
+        to: Mac,
+        payload: &[u8],
+        now: Nanos,
+    ) {
+        let Ok(packet) = Ipv4Packet::new_checked(payload) else {
+            return;
+        };
         let about_error = packet.next_header() == IpProtocol::Icmp
-            && Icmpv4Packet::new_checked(packet.payload())
-                .is_ok_and(|icmp| !matches!(icmp.msg_type(), Icmpv4Message::EchoRequest | Icmpv4Message::EchoReply));
+            && Icmpv4Packet::new_checked(packet.payload()).is_ok_and(|icmp| {
+                !matches!(
+                    icmp.msg_type(),
+                    Icmpv4Message::EchoRequest | Icmpv4Message::EchoReply
+                )
+            });
         if about_error || packet.frag_offset() != 0 {
             return;
         }
-        let Some(network) = self.network_mut(id) else { return };
+        let Some(network) = self.network_mut(id) else {
+            return;
+        };
         if !network.router.may_complain(now) {
             return;
         }
@@ -313,7 +418,14 @@ impl Dataplane {
         icmp.set_msg_code(code);
         icmp.fill_checksum();
         let frame = ipv4(network.gateway_mac, to, from, packet.src_addr(), &body);
-        self.from_gateway(id, Origin { port: None, network: id }, frame);
+        self.gateway_sends(
+            id,
+            Origin {
+                port: None,
+                network: id,
+            },
+            frame,
+        );
     }
 }
 
@@ -339,7 +451,11 @@ fn ethernet(src: Mac, dst: Mac, ethertype: u16, payload: usize) -> Vec<u8> {
 }
 
 fn arp(operation: ArpOperation, mac: Mac, ip: Ipv4Addr, target_mac: Mac, target_ip: Ipv4Addr) -> Bytes {
-    let asked = if operation == ArpOperation::Request { Mac([0; 6]) } else { target_mac };
+    let asked = if operation == ArpOperation::Request {
+        Mac([0; 6])
+    } else {
+        target_mac
+    };
     let repr = ArpRepr::EthernetIpv4 {
         operation,
         source_hardware_addr: EthernetAddress(mac.0),

@@ -91,7 +91,8 @@ pub(crate) struct PortState {
     pub(crate) committed: Membership,
     /// What the management API wants; ahead of `committed` until the commit is due.
     pub(crate) intended: Membership,
-    pub(crate) forced: Option<Membership>,
+    /// An edit behind the controller's back, with its number.
+    pub(crate) forced: Option<(u64, Membership)>,
     pub(crate) counters: PortCounters,
 }
 
@@ -183,6 +184,7 @@ pub(crate) struct Dataplane {
     pub(crate) tunnelled: Vec<u64>,
     /// A gateway began to resolve a next hop, so there is something to do later.
     pub(crate) asked: bool,
+    edits_by_hand: u64,
     out: VecDeque<Output>,
     work: VecDeque<Carry>,
 }
@@ -200,6 +202,7 @@ impl Dataplane {
             witness: None,
             tunnelled: vec![0; leaves],
             asked: false,
+            edits_by_hand: 0,
             out: VecDeque::new(),
             work: VecDeque::new(),
         }
@@ -218,7 +221,9 @@ impl Dataplane {
     }
 
     pub(crate) fn network_mut(&mut self, id: NetworkId) -> Option<&mut Network> {
-        self.networks.get_mut(id.0 as usize).and_then(Option::as_deref_mut)
+        self.networks
+            .get_mut(id.0 as usize)
+            .and_then(Option::as_deref_mut)
     }
 
     pub(crate) fn networks(&self) -> impl Iterator<Item = &Network> {

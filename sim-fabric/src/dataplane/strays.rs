@@ -49,13 +49,42 @@ impl Strays {
         self.cabled.insert(mac, port);
     }
 
-    pub(super) fn note(&mut self, port: PortId, mac: Mac, kind: StrayKind, stray: Stray, frame: &[u8], now: Nanos) {
+    pub(super) fn note(
+        &mut self,
+        port: PortId,
+        mac: Mac,
+        kind: StrayKind,
+        stray: Stray,
+        frame: &[u8],
+        now: Nanos,
+    ) {
         if let Some(old) = self.by_port.get_mut(&(port, mac)) {
-            let frames = if (old.kind, old.stray) == (kind, stray) { old.frames + 1 } else { 1 };
-            *old = Sighting { kind, stray, frames, first: old.first, last: now, what: describe(frame) };
+            let frames = if (old.kind, old.stray) == (kind, stray) {
+                old.frames + 1
+            } else {
+                1
+            };
+            *old = Sighting {
+                kind,
+                stray,
+                frames,
+                first: old.first,
+                last: now,
+                what: describe(frame),
+            };
         } else if self.by_port.len() < STRAYS_MAX {
             let what = describe(frame);
-            self.by_port.insert((port, mac), Sighting { kind, stray, frames: 1, first: now, last: now, what });
+            self.by_port.insert(
+                (port, mac),
+                Sighting {
+                    kind,
+                    stray,
+                    frames: 1,
+                    first: now,
+                    last: now,
+                    what,
+                },
+            );
         }
         self.seen(port, mac);
     }
@@ -90,11 +119,15 @@ impl Strays {
     }
 
     pub(crate) fn sightings(&self) -> impl Iterator<Item = (PortId, Mac, &Sighting)> {
-        self.by_port.iter().map(|((port, mac), sighting)| (*port, *mac, sighting))
+        self.by_port
+            .iter()
+            .map(|((port, mac), sighting)| (*port, *mac, sighting))
     }
 
     /// MAC, where it is, where its cable should end.
     pub(crate) fn miscabled(&self) -> impl Iterator<Item = (Mac, PortId, PortId)> {
-        self.miscabled.iter().filter_map(|(mac, at)| self.cabled.get(mac).map(|right| (*mac, *at, *right)))
+        self.miscabled
+            .iter()
+            .filter_map(|(mac, at)| self.cabled.get(mac).map(|right| (*mac, *at, *right)))
     }
 }

@@ -57,12 +57,18 @@ impl MacTable {
     }
 
     pub(crate) fn lookup(&self, mac: Mac, now: Nanos, age_max: Nanos) -> Option<PortId> {
-        self.entries.get(&mac).filter(|entry| now - entry.seen <= age_max).map(|entry| entry.port)
+        self.entries
+            .get(&mac)
+            .filter(|entry| now - entry.seen <= age_max)
+            .map(|entry| entry.port)
     }
 
     /// Forgets what was learned at `port`; which addresses those were.
     pub(crate) fn flush(&mut self, port: PortId) -> Vec<Mac> {
-        self.entries.extract_if(|_, entry| entry.port == port).map(|(mac, _)| mac).collect()
+        self.entries
+            .extract_if(|_, entry| entry.port == port)
+            .map(|(mac, _)| mac)
+            .collect()
     }
 
     /// Entries that are not too old, by address.
@@ -137,10 +143,17 @@ mod tests {
     fn a_full_table_forgets_the_old_and_then_refuses() {
         let mut table = MacTable::default();
         for n in 0..CAPACITY as u32 {
-            assert_eq!(table.learn(mac(n), PortId(0), Nanos::from(n == 0), AGE), Learned::New);
+            assert_eq!(
+                table.learn(mac(n), PortId(0), Nanos::from(n == 0), AGE),
+                Learned::New
+            );
         }
         assert_eq!(table.learn(mac(u32::MAX), PortId(0), 5, AGE), Learned::Full);
         assert_eq!(table.learn(mac(u32::MAX), PortId(0), AGE + 1, AGE), Learned::New);
-        assert_eq!(table.list(AGE + 1, AGE).len(), 2, "the new one and the one seen last");
+        assert_eq!(
+            table.list(AGE + 1, AGE).len(),
+            2,
+            "the new one and the one seen last"
+        );
     }
 }

@@ -41,7 +41,17 @@ impl Intended {
         let admin = Ref::new(ADMIN, "Admin");
         let id = model.next_id("vpc");
         let name = "Default".to_owned();
-        model.vpcs.insert(id, Vpc { id, name, admin, tags: Vec::new(), is_default: true, created: now });
+        model.vpcs.insert(
+            id,
+            Vpc {
+                id,
+                name,
+                admin,
+                tags: Vec::new(),
+                is_default: true,
+                created: now,
+            },
+        );
         model.rack(topology);
         model.address(topology, now)?;
         for template in &topology.templates {
@@ -59,20 +69,35 @@ impl Intended {
         for switch in &topology.switches {
             let id = self.next_id("hw");
             let (name, ports, mgmt_address) = (switch.name.clone(), switch.ports, switch.mgmt_address);
-            self.inventory.switches.push(SwitchEntry { id, name, ports, first: PortId(first), mgmt_address });
+            self.inventory.switches.push(SwitchEntry {
+                id,
+                name,
+                ports,
+                first: PortId(first),
+                mgmt_address,
+            });
             first += u32::from(ports);
         }
         for server in &topology.servers {
             let id = self.next_id("hw");
-            let nics = server.nics.iter().map(|nic| (nic.name.clone(), nic.mac, self.inventory.port(&nic.port)));
+            let nics = server
+                .nics
+                .iter()
+                .map(|nic| (nic.name.clone(), nic.mac, self.inventory.port(&nic.port)));
             let nics = nics.collect();
-            self.inventory.add_server(id, &server.name, "generic", Vec::new(), nics);
+            self.inventory
+                .add_server(id, &server.name, "generic", Vec::new(), nics);
         }
     }
 
     /// Allocations, and the pre-made V-Nets with one each.
     fn address(&mut self, topology: &Topology, now: jiff::Timestamp) -> Result<(), TopologyError> {
-        let refuse = |field: String| move |refusal: super::Refusal| TopologyError { field, problem: refusal.to_string() };
+        let refuse = |field: String| {
+            move |refusal: super::Refusal| TopologyError {
+                field,
+                problem: refusal.to_string(),
+            }
+        };
         for (i, allocation) in topology.allocations.iter().enumerate() {
             let added = self.ipam.add_allocation(&allocation.name, allocation.prefix);
             added.map_err(refuse(format!("allocations[{i}]")))?;
@@ -83,12 +108,15 @@ impl Intended {
         for (i, network) in order {
             let field = || format!("networks[{i}]");
             if let Some(gateway) = network.gateway {
-                self.ipam.add_allocation(&network.name, gateway.trunc()).map_err(refuse(field()))?;
+                self.ipam
+                    .add_allocation(&network.name, gateway.trunc())
+                    .map_err(refuse(field()))?;
             }
             let plan = self.plan_vnet(network.name.clone(), network.vlan, network.gateway, false, &[]);
             let plan = plan.map_err(refuse(field()))?;
             let (tenant, vpc) = (Ref::new(ADMIN, "Admin"), Ref::new(1, "Default"));
-            self.make_vnet(plan, tenant, vpc, None, true, now).map_err(refuse(field()))?;
+            self.make_vnet(plan, tenant, vpc, None, true, now)
+                .map_err(refuse(field()))?;
         }
         Ok(())
     }
@@ -100,13 +128,29 @@ impl Intended {
             .iter()
             .filter_map(|wanted| {
                 let vnet = self.vnets.values().find(|v| v.name == wanted.network)?;
-                Some(Attachment { vnet: vnet.id, nics: wanted.server_nics.clone() })
+                Some(Attachment {
+                    vnet: vnet.id,
+                    nics: wanted.server_nics.clone(),
+                })
             })
             .collect();
         let template = self.template_of(cluster);
-        let life = Life { revision: self.stamp(), deleting: false, created: now, modified: now };
-        let members = cluster.servers.iter().filter_map(|name| self.inventory.server_by_name(name));
-        let members: Vec<Member> = members.map(|server| Member { server: server.id, shared: false }).collect();
+        let life = Life {
+            revision: self.stamp(),
+            deleting: false,
+            created: now,
+            modified: now,
+        };
+        let members = cluster
+            .servers
+            .iter()
+            .filter_map(|name| self.inventory.server_by_name(name));
+        let members: Vec<Member> = members
+            .map(|server| Member {
+                server: server.id,
+                shared: false,
+            })
+            .collect();
         let home = Cluster {
             id,
             name: cluster.name.clone(),
@@ -130,7 +174,11 @@ impl Intended {
             return Ref::new(*id, &template.name);
         }
         let vnets = cluster.vnets.iter().map(|wanted| {
-            let gateway = self.vnets.values().find(|v| v.name == wanted.network).and_then(|v| v.gateway);
+            let gateway = self
+                .vnets
+                .values()
+                .find(|v| v.name == wanted.network)
+                .and_then(|v| v.gateway);
             TemplateVnet {
                 postfix: wanted.network.clone(),
                 kind: "l2vpn".to_owned(),
@@ -142,7 +190,10 @@ impl Intended {
                 ipv4_dhcp_enabled: false,
             }
         });
-        let template = Template { name: cluster.name.clone(), vnets: vnets.collect() };
+        let template = Template {
+            name: cluster.name.clone(),
+            vnets: vnets.collect(),
+        };
         let id = self.next_id("template");
         self.templates.insert(id, template);
         Ref::new(id, &cluster.name)

@@ -80,7 +80,9 @@ impl Inventory {
     }
 
     pub(crate) fn switch_of(&self, port: PortId) -> Option<&SwitchEntry> {
-        self.switches.iter().find(|s| (s.first.0..s.first.0 + u32::from(s.ports)).contains(&port.0))
+        self.switches
+            .iter()
+            .find(|s| (s.first.0..s.first.0 + u32::from(s.ports)).contains(&port.0))
     }
 
     /// Where every cable with a known address should end.
@@ -89,7 +91,14 @@ impl Inventory {
         nics.filter_map(|nic| Some((nic.mac?, nic.port?)))
     }
 
-    pub(super) fn add_server(&mut self, id: u32, name: &str, role: &str, tags: Vec<String>, nics: Vec<(String, Option<Mac>, Option<PortId>)>) {
+    pub(super) fn add_server(
+        &mut self,
+        id: u32,
+        name: &str,
+        role: &str,
+        tags: Vec<String>,
+        nics: Vec<(String, Option<Mac>, Option<PortId>)>,
+    ) {
         let mut entries = Vec::new();
         for (index, (name, mac, port)) in nics.into_iter().enumerate() {
             let nic = NIC_IDS + self.nics_made;
@@ -98,10 +107,24 @@ impl Inventory {
             if let Some(port) = port {
                 self.linked.insert(port, (id, index));
             }
-            entries.push(NicEntry { id: nic, name, mac, port });
+            entries.push(NicEntry {
+                id: nic,
+                name,
+                mac,
+                port,
+            });
         }
         self.server_ids.insert(name.to_owned(), id);
-        self.servers.insert(id, ServerEntry { id, name: name.to_owned(), role: role.to_owned(), tags, nics: entries });
+        self.servers.insert(
+            id,
+            ServerEntry {
+                id,
+                name: name.to_owned(),
+                role: role.to_owned(),
+                tags,
+                nics: entries,
+            },
+        );
     }
 }
 
@@ -113,7 +136,13 @@ impl ServerEntry {
 
 impl Intended {
     /// `POST /hw/server`: NICs `eth1` to `ethN`, not cabled yet.
-    pub(crate) fn create_server(&mut self, name: &str, ports: u32, role: &str, tags: Vec<String>) -> Result<u32, Refusal> {
+    pub(crate) fn create_server(
+        &mut self,
+        name: &str,
+        ports: u32,
+        role: &str,
+        tags: Vec<String>,
+    ) -> Result<u32, Refusal> {
         if name.trim().is_empty() || name.contains(['@', '/']) {
             return invalid(format!("name: {name:?} is empty or has @ or / in it"));
         }
@@ -138,8 +167,16 @@ impl Intended {
         let Some(server) = self.inventory.servers.get(&id) else {
             return Err(Refusal::NotFound(format!("server {id} does not exist")));
         };
-        if let Some(cluster) = self.member_of.get(&id).and_then(|c| c.first()).and_then(|c| self.clusters.get(c)) {
-            return conflict(format!("server {:?} is a member of server cluster {:?}", server.name, cluster.name));
+        if let Some(cluster) = self
+            .member_of
+            .get(&id)
+            .and_then(|c| c.first())
+            .and_then(|c| self.clusters.get(c))
+        {
+            return conflict(format!(
+                "server {:?} is a member of server cluster {:?}",
+                server.name, cluster.name
+            ));
         }
         let (name, nics) = (server.name.clone(), server.nics.clone());
         for nic in &nics {
@@ -156,18 +193,31 @@ impl Intended {
 
     /// `POST /link`: the cable between a server's NIC and a switch port, given in either order.
     pub(crate) fn create_link(&mut self, local: u32, remote: u32) -> Result<(), Refusal> {
-        let (nic, port) = if local >= NIC_IDS { (local, remote) } else { (remote, local) };
+        let (nic, port) = if local >= NIC_IDS {
+            (local, remote)
+        } else {
+            (remote, local)
+        };
         let Some((server, index)) = self.inventory.nics.get(&nic).copied() else {
-            return invalid(format!("local: {nic} is no server's port; one end of a link is a server"));
+            return invalid(format!(
+                "local: {nic} is no server's port; one end of a link is a server"
+            ));
         };
         let port_id = PortId(port.wrapping_sub(1));
         if self.inventory.switch_of(port_id).is_none() {
-            return invalid(format!("remote: {port} is no switch's port; one end of a link is a switch"));
+            return invalid(format!(
+                "remote: {port} is no switch's port; one end of a link is a switch"
+            ));
         }
         if self.inventory.linked.contains_key(&port_id) {
             return conflict(format!("remote: port {port} is linked already"));
         }
-        let Some(entry) = self.inventory.servers.get_mut(&server).and_then(|s| s.nics.get_mut(index)) else {
+        let Some(entry) = self
+            .inventory
+            .servers
+            .get_mut(&server)
+            .and_then(|s| s.nics.get_mut(index))
+        else {
             return invalid(format!("local: {nic} is no server's port"));
         };
         if entry.port.is_some() {

@@ -10,15 +10,12 @@ pub(crate) mod ipam;
 pub(crate) mod template;
 pub(crate) mod vnet;
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use self::{
-    cluster::Cluster,
-    inventory::Inventory,
-    ipam::Ipam,
-    template::Template,
-    vnet::Vnet,
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
 };
+
+use self::{cluster::Cluster, inventory::Inventory, ipam::Ipam, template::Template, vnet::Vnet};
 use crate::{
     dataplane::{Change, Membership},
     names::{NetworkId, PortId},
@@ -54,9 +51,22 @@ pub(crate) struct Ref {
     pub(crate) name: String,
 }
 
+impl fmt::Display for Ref {
+    /// As the request named it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.id {
+            0 => write!(f, "called {:?}", self.name),
+            id => write!(f, "number {id}"),
+        }
+    }
+}
+
 impl Ref {
     pub(crate) fn new(id: u32, name: &str) -> Ref {
-        Ref { id, name: name.to_owned() }
+        Ref {
+            id,
+            name: name.to_owned(),
+        }
     }
 }
 
@@ -147,7 +157,12 @@ impl Intended {
     }
 
     fn born(&mut self, now: jiff::Timestamp) -> Life {
-        Life { revision: self.stamp(), deleting: false, created: now, modified: now }
+        Life {
+            revision: self.stamp(),
+            deleting: false,
+            created: now,
+            modified: now,
+        }
     }
 
     /// Ends the running change: its revision and what the dataplane has to do, if anything changed.
@@ -165,7 +180,12 @@ impl Intended {
         let committed = self.committed;
         let gone = |life: &Life| life.deleting && life.revision <= committed;
         self.clusters.retain(|_, cluster| !gone(&cluster.life));
-        let vnets: Vec<u32> = self.vnets.values().filter(|v| gone(&v.life)).map(|v| v.id).collect();
+        let vnets: Vec<u32> = self
+            .vnets
+            .values()
+            .filter(|v| gone(&v.life))
+            .map(|v| v.id)
+            .collect();
         for id in vnets {
             self.vnets.remove(&id);
             self.ipam.release(id);
@@ -190,13 +210,23 @@ impl Intended {
         });
         match found {
             Some((id, name)) => Ok(Ref::new(*id, name)),
-            None => Err(Refusal::Forbidden(format!("admin: tenant {wanted:?} is not yours to use"))),
+            None => Err(Refusal::Forbidden(format!(
+                "admin: no tenant {wanted} is yours to use"
+            ))),
         }
     }
 
     pub(crate) fn site(&self, wanted: &Ref) -> Result<Ref, Refusal> {
-        let same = if wanted.id == 0 { wanted.name == self.site.name } else { wanted.id == self.site.id };
-        if same { Ok(self.site.clone()) } else { invalid(format!("site: no site is {wanted:?}")) }
+        let same = if wanted.id == 0 {
+            wanted.name == self.site.name
+        } else {
+            wanted.id == self.site.id
+        };
+        if same {
+            Ok(self.site.clone())
+        } else {
+            invalid(format!("site: no site is {wanted}"))
+        }
     }
 
     pub(crate) fn vpc(&self, wanted: &Ref) -> Result<Ref, Refusal> {
@@ -204,10 +234,19 @@ impl Intended {
             0 => vpc.name == wanted.name,
             id => vpc.id == id,
         });
-        found.map_or_else(|| invalid(format!("vpc: no VPC is {wanted:?}")), |vpc| Ok(Ref::new(vpc.id, &vpc.name)))
+        found.map_or_else(
+            || invalid(format!("vpc: no VPC is {wanted}")),
+            |vpc| Ok(Ref::new(vpc.id, &vpc.name)),
+        )
     }
 
-    pub(crate) fn create_vpc(&mut self, name: &str, admin: &Ref, tags: Vec<String>, now: jiff::Timestamp) -> Result<u32, Refusal> {
+    pub(crate) fn create_vpc(
+        &mut self,
+        name: &str,
+        admin: &Ref,
+        tags: Vec<String>,
+        now: jiff::Timestamp,
+    ) -> Result<u32, Refusal> {
         let admin = self.tenant(admin)?;
         if name.trim().is_empty() {
             return invalid("name: is empty");
@@ -216,12 +255,24 @@ impl Intended {
             return conflict(format!("name: VPC {name:?} exists"));
         }
         let id = self.next_id("vpc");
-        self.vpcs.insert(id, Vpc { id, name: name.to_owned(), admin, tags, is_default: false, created: now });
+        self.vpcs.insert(
+            id,
+            Vpc {
+                id,
+                name: name.to_owned(),
+                admin,
+                tags,
+                is_default: false,
+                created: now,
+            },
+        );
         Ok(id)
     }
 
     pub(crate) fn delete_vpc(&mut self, id: u32) -> Result<(), Refusal> {
-        let Some(vpc) = self.vpcs.get(&id) else { return Err(Refusal::NotFound(format!("VPC {id} does not exist"))) };
+        let Some(vpc) = self.vpcs.get(&id) else {
+            return Err(Refusal::NotFound(format!("VPC {id} does not exist")));
+        };
         if vpc.is_default {
             return conflict("the default VPC cannot be deleted");
         }
@@ -236,11 +287,18 @@ impl Intended {
     pub(crate) fn membership(&self, port: PortId) -> Membership {
         let mut membership = Membership::default();
         if let Some((server, nic)) = self.inventory.nic_at(port) {
-            let clusters = self.member_of.get(&server).into_iter().flatten().filter_map(|id| self.clusters.get(id));
+            let clusters = self
+                .member_of
+                .get(&server)
+                .into_iter()
+                .flatten()
+                .filter_map(|id| self.clusters.get(id));
             for cluster in clusters {
                 let shared = cluster.servers.iter().any(|m| m.server == server && m.shared);
                 for attachment in cluster.vnets.iter().filter(|a| a.nics.iter().any(|n| n == nic)) {
-                    let Some(vnet) = self.vnets.get(&attachment.vnet) else { continue };
+                    let Some(vnet) = self.vnets.get(&attachment.vnet) else {
+                        continue;
+                    };
                     place(&mut membership, vnet.id, shared.then_some(vnet.vlan));
                 }
             }

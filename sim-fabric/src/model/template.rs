@@ -111,24 +111,51 @@ pub(crate) fn check(template: &Template) -> Result<(), TemplateProblem> {
         return fail("name".into(), "is empty".into());
     }
     if template.vnets.is_empty() {
-        return fail("vnets".into(), "is empty; a template makes at least one V-Net".into());
+        return fail(
+            "vnets".into(),
+            "is empty; a template makes at least one V-Net".into(),
+        );
     }
     for (i, vnet) in template.vnets.iter().enumerate() {
         let at = |field: &str| format!("vnets[{i}].{field}");
         if vnet.postfix.trim().is_empty() || template.vnets[..i].iter().any(|v| v.postfix == vnet.postfix) {
-            return fail(at("postfix"), format!("{:?} is empty or used twice", vnet.postfix));
+            return fail(
+                at("postfix"),
+                format!("{:?} is empty or used twice", vnet.postfix),
+            );
         }
         match vnet.kind.as_str() {
             "l2vpn" => {}
-            "l3vpn" => return fail(at("type"), "l3vpn needs pre-built /31 links, which this fabric has none of; use l2vpn".into()),
-            "netris-ufm" | "netris-nvlink" => return fail(at("type"), format!("{:?}: this fabric has Ethernet only; use l2vpn", vnet.kind)),
-            other => return fail(at("type"), format!("{other:?} is none of l2vpn, l3vpn, netris-ufm, netris-nvlink")),
+            "l3vpn" => {
+                return fail(
+                    at("type"),
+                    "l3vpn needs pre-built /31 links, which this fabric has none of; use l2vpn".into(),
+                );
+            }
+            "netris-ufm" | "netris-nvlink" => {
+                return fail(
+                    at("type"),
+                    format!("{:?}: this fabric has Ethernet only; use l2vpn", vnet.kind),
+                );
+            }
+            other => {
+                return fail(
+                    at("type"),
+                    format!("{other:?} is none of l2vpn, l3vpn, netris-ufm, netris-nvlink"),
+                );
+            }
         }
         if vnet.want_vlan().is_none() {
-            return fail(at("vlanID"), format!("{} is neither auto, specify nor 2..=4094", vnet.vlan_id));
+            return fail(
+                at("vlanID"),
+                format!("{} is neither auto, specify nor 2..=4094", vnet.vlan_id),
+            );
         }
         if vnet.server_nics.is_empty() {
-            return fail(at("serverNics"), "is empty; name the NICs that join this V-Net".into());
+            return fail(
+                at("serverNics"),
+                "is empty; name the NICs that join this V-Net".into(),
+            );
         }
         check_gateway(vnet.ipv4_gateway.as_ref()).or_else(|problem| fail(at("ipv4Gateway"), problem))?;
     }
@@ -141,13 +168,18 @@ fn check_gateway(gateway: Option<&Ipv4Gateway>) -> Result<(), String> {
         Some(Ipv4Gateway::Text(text)) if text == "specify" => Ok(()),
         Some(Ipv4Gateway::Text(text)) => match text.parse::<Ipv4Net>() {
             Ok(net) if is_host(net) => Ok(()),
-            _ => Err(format!("{text:?} is neither `specify` nor a gateway such as 10.0.0.1/24")),
+            _ => Err(format!(
+                "{text:?} is neither `specify` nor a gateway such as 10.0.0.1/24"
+            )),
         },
         Some(Ipv4Gateway::Auto(auto)) if auto.assign_type != "auto" => {
             Err(format!("assignType {:?} is not auto", auto.assign_type))
         }
         Some(Ipv4Gateway::Auto(auto)) if !(1..=30).contains(&auto.child_subnet_prefix_length) => {
-            Err(format!("childSubnetPrefixLength {} is not in 1..=30", auto.child_subnet_prefix_length))
+            Err(format!(
+                "childSubnetPrefixLength {} is not in 1..=30",
+                auto.child_subnet_prefix_length
+            ))
         }
         Some(Ipv4Gateway::Auto(auto)) => {
             let hosts = (1u64 << (32 - auto.child_subnet_prefix_length)) - 2;

@@ -77,13 +77,24 @@ impl Intended {
     /// A V-Net's ports and the tags they see, by the objects.
     pub(crate) fn vnet_ports(&self, id: u32) -> BTreeMap<PortId, Option<u16>> {
         let mut ports = BTreeMap::new();
-        let Some(vnet) = self.vnets.get(&id) else { return ports };
-        for cluster in self.clusters.values() {
+        let Some(vnet) = self.vnets.get(&id) else {
+            return ports;
+        };
+        // A tenant's V-Net is in the cluster that made it; a pre-made one may be in several.
+        let owner = vnet.cluster.and_then(|id| self.clusters.get(&id));
+        let all = self.clusters.values().filter(|_| vnet.premade);
+        for cluster in owner.into_iter().chain(all) {
             for attachment in cluster.vnets.iter().filter(|a| a.vnet == id) {
                 for member in &cluster.servers {
-                    let Some(server) = self.inventory.servers.get(&member.server) else { continue };
-                    let nics = server.nics.iter().filter(|nic| attachment.nics.contains(&nic.name));
-                    ports.extend(nics.filter_map(|nic| Some((nic.port?, member.shared.then_some(vnet.vlan)))));
+                    let Some(server) = self.inventory.servers.get(&member.server) else {
+                        continue;
+                    };
+                    let nics = server
+                        .nics
+                        .iter()
+                        .filter(|nic| attachment.nics.contains(&nic.name));
+                    ports
+                        .extend(nics.filter_map(|nic| Some((nic.port?, member.shared.then_some(vnet.vlan)))));
                 }
             }
         }
@@ -95,18 +106,33 @@ impl Intended {
         ports
     }
 
-    pub(super) fn plan_vnet(&self, name: String, vlan: Option<u16>, gateway: Option<Ipv4Net>, dhcp: bool, planned: &[Plan]) -> Result<Plan, Refusal> {
+    pub(super) fn plan_vnet(
+        &self,
+        name: String,
+        vlan: Option<u16>,
+        gateway: Option<Ipv4Net>,
+        dhcp: bool,
+        planned: &[Plan],
+    ) -> Result<Plan, Refusal> {
         if name.trim().is_empty() || name == TENANTS {
             return invalid(format!("name: {name:?} is empty or reserved"));
         }
         if self.vnets.values().any(|v| v.name == name) || planned.iter().any(|p| p.name == name) {
             return conflict(format!("name: V-Net {name:?} exists"));
         }
-        let taken: BTreeSet<u16> =
-            self.vnets.values().map(|v| v.vlan).chain(planned.iter().map(|p| p.vlan)).collect();
+        let taken: BTreeSet<u16> = self
+            .vnets
+            .values()
+            .map(|v| v.vlan)
+            .chain(planned.iter().map(|p| p.vlan))
+            .collect();
         let vlan = match vlan {
-            Some(vlan) if !VLANS.contains(&vlan) => return invalid(format!("vlan: {vlan} is not in 2..=4094")),
-            Some(vlan) if taken.contains(&vlan) => return conflict(format!("vlan: {vlan} is taken by another V-Net")),
+            Some(vlan) if !VLANS.contains(&vlan) => {
+                return invalid(format!("vlan: {vlan} is not in 2..=4094"));
+            }
+            Some(vlan) if taken.contains(&vlan) => {
+                return conflict(format!("vlan: {vlan} is taken by another V-Net"));
+            }
             Some(vlan) => vlan,
             None => match (VLAN_AUTO_MIN..=*VLANS.end()).find(|vlan| !taken.contains(vlan)) {
                 Some(vlan) => vlan,
@@ -115,22 +141,46 @@ impl Intended {
         };
         if let Some(gateway) = gateway {
             if !is_host(gateway) {
-                return invalid(format!("gateways: {gateway} is not a host's address in its prefix"));
+                return invalid(format!(
+                    "gateways: {gateway} is not a host's address in its prefix"
+                ));
             }
             self.ipam.check_subnet(gateway.trunc())?;
-            if let Some(other) = planned.iter().find(|p| p.gateway.is_some_and(|g| crate::topology::overlap(g, gateway))) {
+            if let Some(other) = planned
+                .iter()
+                .find(|p| p.gateway.is_some_and(|g| crate::topology::overlap(g, gateway)))
+            {
                 return conflict(format!("gateways: {gateway} overlaps the one of {}", other.name));
             }
         }
-        Ok(Plan { name, vlan, gateway, dhcp })
+        Ok(Plan {
+            name,
+            vlan,
+            gateway,
+            dhcp,
+        })
     }
 
     /// Makes a planned V-Net. Addresses were checked by the plan, so a refusal here cannot come; it is passed
     /// on all the same.
-    pub(super) fn make_vnet(&mut self, plan: Plan, tenant: Ref, vpc: Ref, cluster: Option<u32>, premade: bool, now: jiff::Timestamp) -> Result<u32, Refusal> {
+    pub(super) fn make_vnet(
+        &mut self,
+        plan: Plan,
+        tenant: Ref,
+        vpc: Ref,
+        cluster: Option<u32>,
+        premade: bool,
+        now: jiff::Timestamp,
+    ) -> Result<u32, Refusal> {
         let id = self.next_id("vnet");
         if let Some(gateway) = plan.gateway {
-            self.ipam.add_subnet(&plan.name, gateway.trunc(), "common", Some(gateway.addr()), Some(id))?;
+            self.ipam.add_subnet(
+                &plan.name,
+                gateway.trunc(),
+                "common",
+                Some(gateway.addr()),
+                Some(id),
+            )?;
         }
         self.changes.push(Change::AddNetwork(NetworkConfig {
             id: NetworkId(id),
@@ -140,16 +190,38 @@ impl Intended {
             tenant: !premade,
         }));
         let life = self.born(now);
-        let Plan { name, vlan, gateway, dhcp } = plan;
+        let Plan {
+            name,
+            vlan,
+            gateway,
+            dhcp,
+        } = plan;
         let tags = Vec::new();
-        self.vnets.insert(id, Vnet { id, name, vlan, gateway, dhcp, tenant, vpc, cluster, premade, tags, life });
+        self.vnets.insert(
+            id,
+            Vnet {
+                id,
+                name,
+                vlan,
+                gateway,
+                dhcp,
+                tenant,
+                vpc,
+                cluster,
+                premade,
+                tags,
+                life,
+            },
+        );
         Ok(id)
     }
 
     pub(crate) fn create_vnet(&mut self, new: NewVnet, now: jiff::Timestamp) -> Result<u32, Refusal> {
         let tenant = self.tenant(&new.tenant)?;
         let vpc = self.vpc(&new.vpc)?;
-        let (gateway, dhcp) = new.gateway.map_or((None, false), |(gateway, dhcp)| (Some(gateway), dhcp));
+        let (gateway, dhcp) = new
+            .gateway
+            .map_or((None, false), |(gateway, dhcp)| (Some(gateway), dhcp));
         let plan = self.plan_vnet(new.name, new.vlan, gateway, dhcp, &[])?;
         self.check_named_ports(None, &new.ports)?;
         let id = self.make_vnet(plan, tenant, vpc, None, false, now)?;
@@ -161,10 +233,19 @@ impl Intended {
     }
 
     /// `PUT /vnet/{id}`: the whole list of named ports, and tags.
-    pub(crate) fn update_vnet(&mut self, id: u32, ports: Option<Vec<NamedPort>>, tags: Option<Vec<String>>, now: jiff::Timestamp) -> Result<(), Refusal> {
+    pub(crate) fn update_vnet(
+        &mut self,
+        id: u32,
+        ports: Option<Vec<NamedPort>>,
+        tags: Option<Vec<String>>,
+        now: jiff::Timestamp,
+    ) -> Result<(), Refusal> {
         let vnet = self.live_vnet(id)?;
         if ports.is_some() && vnet.cluster.is_some() {
-            return conflict(format!("ports: V-Net {:?} belongs to a server cluster; change the cluster's servers", vnet.name));
+            return conflict(format!(
+                "ports: V-Net {:?} belongs to a server cluster; change the cluster's servers",
+                vnet.name
+            ));
         }
         if let Some(ports) = &ports {
             self.check_named_ports(Some(id), ports)?;
@@ -183,10 +264,16 @@ impl Intended {
     pub(crate) fn delete_vnet(&mut self, id: u32, now: jiff::Timestamp) -> Result<(), Refusal> {
         let vnet = self.live_vnet(id)?;
         if vnet.premade {
-            return conflict(format!("V-Net {:?} is part of the site and cannot be deleted", vnet.name));
+            return conflict(format!(
+                "V-Net {:?} is part of the site and cannot be deleted",
+                vnet.name
+            ));
         }
         if let Some(cluster) = vnet.cluster {
-            return conflict(format!("V-Net {:?} belongs to server cluster {cluster}; delete that", vnet.name));
+            return conflict(format!(
+                "V-Net {:?} belongs to server cluster {cluster}; delete that",
+                vnet.name
+            ));
         }
         self.retire_vnet(id, now);
         Ok(())
@@ -197,7 +284,12 @@ impl Intended {
         let revision = self.stamp();
         self.put_named_ports(id, &[]);
         if let Some(vnet) = self.vnets.get_mut(&id) {
-            vnet.life = Life { revision, deleting: true, modified: now, created: vnet.life.created };
+            vnet.life = Life {
+                revision,
+                deleting: true,
+                modified: now,
+                created: vnet.life.created,
+            };
         }
         self.changes.push(Change::RemoveNetwork(NetworkId(id)));
     }
@@ -210,9 +302,20 @@ impl Intended {
             if ports[..i].iter().any(|other| other.port == named.port) {
                 return invalid(format!("ports[{i}]: the port is listed twice"));
             }
-            let native = self.membership(named.port).native.filter(|other| Some(other.0) != this);
-            if let Some(other) = native.filter(|_| named.untagged).and_then(|id| self.vnets.get(&id.0)) {
-                return conflict(format!("ports[{i}]: swp{} of {} is untagged in V-Net {:?} already", named.port.0 - switch.first.0 + 1, switch.name, other.name));
+            let native = self
+                .membership(named.port)
+                .native
+                .filter(|other| Some(other.0) != this);
+            if let Some(other) = native
+                .filter(|_| named.untagged)
+                .and_then(|id| self.vnets.get(&id.0))
+            {
+                return conflict(format!(
+                    "ports[{i}]: swp{} of {} is untagged in V-Net {:?} already",
+                    named.port.0 - switch.first.0 + 1,
+                    switch.name,
+                    other.name
+                ));
             }
         }
         Ok(())

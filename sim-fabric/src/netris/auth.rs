@@ -57,7 +57,12 @@ pub(crate) struct Api {
 impl Api {
     pub(crate) fn new(seed: u64) -> Api {
         // Other numbers than the fault rules draw from the same seed.
-        Api { sessions: BTreeMap::new(), dice: Dice::new(!seed), faults: Vec::new(), faults_made: 0 }
+        Api {
+            sessions: BTreeMap::new(),
+            dice: Dice::new(!seed),
+            faults: Vec::new(),
+            faults_made: 0,
+        }
     }
 
     pub(crate) fn add_fault(&mut self, fault: ApiFault) -> u64 {
@@ -77,7 +82,11 @@ impl Api {
 
     fn open(&mut self, now: jiff::Timestamp) -> String {
         if self.sessions.len() >= SESSIONS_MAX
-            && let Some(idlest) = self.sessions.iter().min_by_key(|(_, at)| **at).map(|(id, _)| id.clone())
+            && let Some(idlest) = self
+                .sessions
+                .iter()
+                .min_by_key(|(_, at)| **at)
+                .map(|(id, _)| id.clone())
         {
             self.sessions.remove(&idlest);
         }
@@ -104,10 +113,17 @@ impl Api {
 /// The live session that a request belongs to.
 pub(super) fn session_of(netris: &Netris, headers: &HeaderMap) -> Option<String> {
     let now = netris.fabric.now();
-    let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    let cookies = headers
+        .get_all(header::COOKIE)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    let pairs = cookies
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='));
     let mut api = netris.fabric.api();
-    let mut ids = pairs.filter(|(name, _)| *name == COOKIE).map(|(_, id)| id.to_owned());
+    let mut ids = pairs
+        .filter(|(name, _)| *name == COOKIE)
+        .map(|(_, id)| id.to_owned());
     ids.find(|id| api.renew(id, now))
 }
 
@@ -121,7 +137,10 @@ pub(super) async fn log_in(State(netris): State<Netris>, body: Bytes) -> Result<
     let id = netris.fabric.api().open(now);
     // No Secure attribute: the same router may be served without TLS on loopback.
     let cookie = format!("{COOKIE}={id}; Path=/; HttpOnly; SameSite=Lax");
-    Ok((AppendHeaders([(header::SET_COOKIE, cookie)]), Answer::new(json!({ "user": login.user }))))
+    Ok((
+        AppendHeaders([(header::SET_COOKIE, cookie)]),
+        Answer::new(json!({ "user": login.user })),
+    ))
 }
 
 pub(super) async fn check(State(netris): State<Netris>, headers: HeaderMap) -> Reply {
@@ -150,18 +169,28 @@ impl Login {
                 return Err(Failure::invalid("the body is no object"));
             };
             let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            object.into_iter().map(|(name, value)| (name, text(value))).collect()
+            object
+                .into_iter()
+                .map(|(name, value)| (name, text(value)))
+                .collect()
         } else {
             form(body)
         };
         let field = |name: &str| fields.get(name).cloned();
         let (Some(user), Some(password)) = (field("user"), field("password")) else {
-            return Err(Failure::invalid("user, password: both are needed, as JSON or as a form"));
+            return Err(Failure::invalid(
+                "user, password: both are needed, as JSON or as a form",
+            ));
         };
         // 1 is the local database; 0 stands for it in newer clients.
-        match field("auth_scheme_id").or_else(|| field("authSchemeID")).as_deref() {
+        match field("auth_scheme_id")
+            .or_else(|| field("authSchemeID"))
+            .as_deref()
+        {
             None | Some("0" | "1") => Ok(Login { user, password }),
-            Some(other) => Err(Failure::invalid(format!("auth_scheme_id: {other} is unknown; use 1"))),
+            Some(other) => Err(Failure::invalid(format!(
+                "auth_scheme_id: {other} is unknown; use 1"
+            ))),
         }
     }
 }
@@ -204,9 +233,18 @@ mod tests {
     fn both_generations_of_logins() {
         // body -> user and password, or none
         let table = [
-            ("user=netris&password=p%40s+s%&auth_scheme_id=1", Some(("netris", "p@s s%"))),
-            (r#"{"user":"netris","password":"p","auth_scheme_id":1}"#, Some(("netris", "p"))),
-            (r#" {"user":"netris","password":"p","authSchemeID":0}"#, Some(("netris", "p"))),
+            (
+                "user=netris&password=p%40s+s%&auth_scheme_id=1",
+                Some(("netris", "p@s s%")),
+            ),
+            (
+                r#"{"user":"netris","password":"p","auth_scheme_id":1}"#,
+                Some(("netris", "p")),
+            ),
+            (
+                r#" {"user":"netris","password":"p","authSchemeID":0}"#,
+                Some(("netris", "p")),
+            ),
             (r#"{"user":"netris","password":"p"}"#, Some(("netris", "p"))),
             (r#"{"user":"netris","password":"p","auth_scheme_id":7}"#, None),
             (r#"{"user":"netris"}"#, None),
@@ -214,7 +252,9 @@ mod tests {
             ("", None),
         ];
         for (body, want) in table {
-            let got = Login::parse(&Bytes::from(body)).ok().map(|login| (login.user, login.password));
+            let got = Login::parse(&Bytes::from(body))
+                .ok()
+                .map(|login| (login.user, login.password));
             assert_eq!(got, want.map(|(u, p)| (u.to_owned(), p.to_owned())), "{body}");
         }
     }

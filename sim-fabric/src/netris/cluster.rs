@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    routing::get,
-};
+use axum::{Router, extract::State, routing::get};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Netris,
+    Id, Netris,
     envelope::{Answer, Failure, Reply, body},
     list,
     wire::{Number, Thing, Truth, named, prefix, status},
@@ -30,8 +26,14 @@ pub(super) fn routes() -> Router<Netris> {
     Router::new()
         .route("/api/v2/server-cluster", list(clusters).post(create))
         .route("/api/v2/server-cluster/servers", list(servers))
-        .route("/api/v2/server-cluster/{id}", get(read).put(update).delete(delete))
-        .route("/api/v2/server-cluster-template", list(templates).post(create_template))
+        .route(
+            "/api/v2/server-cluster/{id}",
+            get(read).put(update).delete(delete),
+        )
+        .route(
+            "/api/v2/server-cluster-template",
+            list(templates).post(create_template),
+        )
         .route(
             "/api/v2/server-cluster-template/{id}",
             get(read_template).put(update_template).delete(delete_template),
@@ -39,15 +41,29 @@ pub(super) fn routes() -> Router<Netris> {
 }
 
 fn clusters(fabric: &Fabric) -> Value {
-    fabric.intended.clusters.values().map(|cluster| view(fabric, cluster)).collect()
+    fabric
+        .intended
+        .clusters
+        .values()
+        .map(|cluster| view(fabric, cluster))
+        .collect()
 }
 
 /// A cluster is as far as its slowest V-Net; one whose switches were edited by hand is degraded.
 fn state(fabric: &Fabric, cluster: &Cluster) -> Progress {
     let own = fabric.intended.state(&cluster.life);
-    let vnets = || cluster.vnets.iter().filter_map(|a| fabric.intended.vnets.get(&a.vnet));
+    let vnets = || {
+        cluster
+            .vnets
+            .iter()
+            .filter_map(|a| fabric.intended.vnets.get(&a.vnet))
+    };
     let degraded = || vnets().any(|vnet| fabric.vnet_state(vnet) == Progress::Degraded);
-    if own == Progress::Active && degraded() { Progress::Degraded } else { own }
+    if own == Progress::Active && degraded() {
+        Progress::Degraded
+    } else {
+        own
+    }
 }
 
 fn view(fabric: &Fabric, cluster: &Cluster) -> Value {
@@ -56,7 +72,10 @@ fn view(fabric: &Fabric, cluster: &Cluster) -> Value {
     let subnets = || vnets().filter_map(|vnet| model.ipam.subnets.values().find(|s| s.vnet == Some(vnet.id)));
     let mut allocations: BTreeMap<u32, Value> = BTreeMap::new();
     for allocation in subnets().filter_map(|subnet| model.ipam.allocations.get(&subnet.allocation)) {
-        allocations.insert(allocation.id, json!({ "id": allocation.id, "prefix": allocation.prefix }));
+        allocations.insert(
+            allocation.id,
+            json!({ "id": allocation.id, "prefix": allocation.prefix }),
+        );
     }
     let state = state(fabric, cluster);
     let members = cluster.servers.iter().filter_map(|member| {
@@ -96,7 +115,9 @@ fn servers(fabric: &Fabric) -> Value {
     for cluster in model.clusters.values() {
         for member in &cluster.servers {
             let here = (member.shared, cluster.id);
-            home.entry(member.server).and_modify(|old| *old = (*old).min(here)).or_insert(here);
+            home.entry(member.server)
+                .and_modify(|old| *old = (*old).min(here))
+                .or_insert(here);
         }
     }
     let servers = model.inventory.servers.values().map(|server| {
@@ -113,9 +134,17 @@ fn servers(fabric: &Fabric) -> Value {
     servers.collect()
 }
 
-async fn read(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
-    let found = netris.read(|fabric| fabric.intended.clusters.get(&id).map(|cluster| view(fabric, cluster)));
-    found.map(Answer::new).ok_or_else(|| Failure::missing("server cluster", id))
+async fn read(State(netris): State<Netris>, Id(id): Id) -> Reply {
+    let found = netris.read(|fabric| {
+        fabric
+            .intended
+            .clusters
+            .get(&id)
+            .map(|cluster| view(fabric, cluster))
+    });
+    found
+        .map(Answer::new)
+        .ok_or_else(|| Failure::missing("server cluster", id))
 }
 
 #[derive(Deserialize)]
@@ -130,7 +159,10 @@ fn members(servers: Vec<Server>) -> Result<Vec<WantMember>, Failure> {
     let member = |(i, server): (usize, Server)| {
         let thing: Thing = serde_json::from_value(server.server)
             .map_err(|error| Failure::invalid(format!("servers[{i}]: {error}")))?;
-        Ok(WantMember { server: thing.0, shared: server.shared.0 })
+        Ok(WantMember {
+            server: thing.0,
+            shared: server.shared.0,
+        })
     };
     servers.into_iter().enumerate().map(member).collect()
 }
@@ -205,11 +237,16 @@ impl NewClusterBody {
         }
         // With a VPC for some V-Nets and none for the rest, the first listed one takes the rest.
         let vpc = vpc.or_else(|| vpc_of.values().next().cloned().map(WantVpc::Existing));
-        let vpc = vpc.ok_or_else(|| Failure::invalid("vpc: name one, or {\"id\": 0, \"name\": \"Create New\"}"))?;
+        let vpc =
+            vpc.ok_or_else(|| Failure::invalid("vpc: name one, or {\"id\": 0, \"name\": \"Create New\"}"))?;
         let mut vlans = BTreeMap::new();
         for entry in self.srv_cluster_template.vlans {
-            let vlan = u16::try_from(entry.vlan.0)
-                .map_err(|_| Failure::invalid(format!("srvClusterTemplate.vlans: {} is no VLAN id", entry.vlan.0)))?;
+            let vlan = u16::try_from(entry.vlan.0).map_err(|_| {
+                Failure::invalid(format!(
+                    "srvClusterTemplate.vlans: {} is no VLAN id",
+                    entry.vlan.0
+                ))
+            })?;
             vlans.insert(entry.postfix, vlan);
         }
         let mut gateways = BTreeMap::new();
@@ -224,7 +261,10 @@ impl NewClusterBody {
             site: self.site.0,
             vpc,
             vpc_of,
-            template: Ref { id, name: self.srv_cluster_template.name },
+            template: Ref {
+                id,
+                name: self.srv_cluster_template.name,
+            },
             vlans,
             gateways,
             tags: self.tags,
@@ -235,7 +275,9 @@ impl NewClusterBody {
 
 async fn create(State(netris): State<Netris>, bytes: Bytes) -> Reply {
     let new = body::<NewClusterBody>(&bytes)?.parse()?;
-    Ok(Answer::created(netris.edit(|model, now| model.create_cluster(new, now))?))
+    Ok(Answer::created(
+        netris.edit(|model, now| model.create_cluster(new, now))?,
+    ))
 }
 
 /// Only tags and servers may change. Clients send the whole object back, so frozen fields may be there as
@@ -266,26 +308,31 @@ impl UpdateBody {
             ("admin", differs(&self.admin, &cluster.admin)),
             ("site", differs(&self.site, &cluster.site)),
             ("vpc", differs(&self.vpc, &cluster.vpc)),
-            ("srvClusterTemplate", differs(&self.srv_cluster_template, &cluster.template)),
+            (
+                "srvClusterTemplate",
+                differs(&self.srv_cluster_template, &cluster.template),
+            ),
         ]
         .into_iter()
         .find_map(|(field, differs)| differs.then_some(field))
     }
 }
 
-async fn update(State(netris): State<Netris>, Path(id): Path<u32>, bytes: Bytes) -> Reply {
+async fn update(State(netris): State<Netris>, Id(id): Id, bytes: Bytes) -> Reply {
     let mut update: UpdateBody = body(&bytes)?;
     let servers = update.servers.take().map(members).transpose()?;
     netris.edit(|model, now| {
         if let Some(field) = update.frozen(model.live_cluster(id)?) {
-            return crate::model::invalid(format!("{field}: cannot change after creation; only tags and servers can"));
+            return crate::model::invalid(format!(
+                "{field}: cannot change after creation; only tags and servers can"
+            ));
         }
         model.update_cluster(id, servers.as_deref(), update.tags.take(), now)
     })?;
     Ok(Answer::done("Updated"))
 }
 
-async fn delete(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn delete(State(netris): State<Netris>, Id(id): Id) -> Reply {
     netris.edit(|model, now| model.delete_cluster(id, now))?;
     Ok(Answer::done("Deleted"))
 }
@@ -295,26 +342,35 @@ fn template_view(id: u32, template: &Template) -> Value {
 }
 
 fn templates(fabric: &Fabric) -> Value {
-    fabric.intended.templates.iter().map(|(id, template)| template_view(*id, template)).collect()
+    fabric
+        .intended
+        .templates
+        .iter()
+        .map(|(id, template)| template_view(*id, template))
+        .collect()
 }
 
-async fn read_template(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn read_template(State(netris): State<Netris>, Id(id): Id) -> Reply {
     let found = netris.read(|fabric| fabric.intended.templates.get(&id).map(|t| template_view(id, t)));
-    found.map(Answer::new).ok_or_else(|| Failure::missing("template", id))
+    found
+        .map(Answer::new)
+        .ok_or_else(|| Failure::missing("template", id))
 }
 
 async fn create_template(State(netris): State<Netris>, bytes: Bytes) -> Reply {
     let template = body(&bytes)?;
-    Ok(Answer::created(netris.edit(|model, _| model.create_template(template))?))
+    Ok(Answer::created(
+        netris.edit(|model, _| model.create_template(template))?,
+    ))
 }
 
-async fn update_template(State(netris): State<Netris>, Path(id): Path<u32>, bytes: Bytes) -> Reply {
+async fn update_template(State(netris): State<Netris>, Id(id): Id, bytes: Bytes) -> Reply {
     let template = body(&bytes)?;
     netris.edit(|model, _| model.update_template(id, template))?;
     Ok(Answer::done("Updated"))
 }
 
-async fn delete_template(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn delete_template(State(netris): State<Netris>, Id(id): Id) -> Reply {
     netris.edit(|model, _| model.delete_template(id))?;
     Ok(Answer::done("Deleted"))
 }

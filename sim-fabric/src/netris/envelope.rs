@@ -21,16 +21,25 @@ pub(super) struct Answer {
 
 impl Answer {
     pub(super) fn new(data: Value) -> Answer {
-        Answer { data, message: "Success" }
+        Answer {
+            data,
+            message: "Success",
+        }
     }
 
     /// A creation answers with the new id alone.
     pub(super) fn created(id: u32) -> Answer {
-        Answer { data: json!({ "id": id }), message: "Created" }
+        Answer {
+            data: json!({ "id": id }),
+            message: "Created",
+        }
     }
 
     pub(super) fn done(message: &'static str) -> Answer {
-        Answer { data: Value::Null, message }
+        Answer {
+            data: Value::Null,
+            message,
+        }
     }
 }
 
@@ -55,7 +64,11 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(status: StatusCode, name: &'static str, message: impl Into<String>) -> Failure {
-        Failure { status, name, message: message.into() }
+        Failure {
+            status,
+            name,
+            message: message.into(),
+        }
     }
 
     pub(super) fn unauthorized(message: &str) -> Failure {
@@ -67,7 +80,11 @@ impl Failure {
     }
 
     pub(super) fn missing(what: &str, id: u32) -> Failure {
-        Failure::new(StatusCode::NOT_FOUND, "NotFound", format!("{what} {id} does not exist"))
+        Failure::new(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            format!("{what} {id} does not exist"),
+        )
     }
 }
 
@@ -98,7 +115,8 @@ impl IntoResponse for Failure {
 
 /// A JSON body, whatever its Content-Type says: clients of this API often send none.
 pub(super) fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Failure> {
-    serde_json::from_slice(bytes).map_err(|error| Failure::invalid(format!("the body is not what this path takes: {error}")))
+    serde_json::from_slice(bytes)
+        .map_err(|error| Failure::invalid(format!("the body is not what this path takes: {error}")))
 }
 
 pub(super) type Reply = Result<Answer, Failure>;

@@ -2,7 +2,7 @@
 
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::State,
     routing::{get, post},
 };
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Netris,
+    Id, Netris,
     envelope::{Answer, Failure, Reply, body},
     list,
     wire::{Number, Thing, named},
@@ -35,16 +35,38 @@ pub(super) fn routes() -> Router<Netris> {
 
 fn all(fabric: &Fabric) -> Value {
     let inventory = &fabric.intended.inventory;
-    let switches = inventory.switches.iter().map(|switch| switch_view(fabric, switch));
-    switches.chain(inventory.servers.values().map(|server| server_view(fabric, server))).collect()
+    let switches = inventory
+        .switches
+        .iter()
+        .map(|switch| switch_view(fabric, switch));
+    switches
+        .chain(
+            inventory
+                .servers
+                .values()
+                .map(|server| server_view(fabric, server)),
+        )
+        .collect()
 }
 
 fn switches(fabric: &Fabric) -> Value {
-    fabric.intended.inventory.switches.iter().map(|switch| switch_view(fabric, switch)).collect()
+    fabric
+        .intended
+        .inventory
+        .switches
+        .iter()
+        .map(|switch| switch_view(fabric, switch))
+        .collect()
 }
 
 fn servers(fabric: &Fabric) -> Value {
-    fabric.intended.inventory.servers.values().map(|server| server_view(fabric, server)).collect()
+    fabric
+        .intended
+        .inventory
+        .servers
+        .values()
+        .map(|server| server_view(fabric, server))
+        .collect()
 }
 
 fn switch_view(fabric: &Fabric, switch: &SwitchEntry) -> Value {
@@ -95,7 +117,10 @@ fn server_view(fabric: &Fabric, server: &ServerEntry) -> Value {
 fn ends(fabric: &Fabric, server: &ServerEntry, nic: &NicEntry) -> Option<(Value, Value)> {
     let port = nic.port?;
     let at_nic = json!({ "id": nic.id, "name": format!("{}@{}", nic.name, server.name) });
-    Some((at_nic, json!({ "id": port.0 + 1, "name": fabric.plane.port(port)?.name.at_switch() })))
+    Some((
+        at_nic,
+        json!({ "id": port.0 + 1, "name": fabric.plane.port(port)?.name.at_switch() }),
+    ))
 }
 
 fn links(fabric: &Fabric) -> Value {
@@ -108,14 +133,21 @@ fn links(fabric: &Fabric) -> Value {
     links.collect()
 }
 
-async fn read(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn read(State(netris): State<Netris>, Id(id): Id) -> Reply {
     let found = netris.read(|fabric| {
         let inventory = &fabric.intended.inventory;
         let switch = inventory.switches.iter().find(|switch| switch.id == id);
         let switch = switch.map(|switch| switch_view(fabric, switch));
-        switch.or_else(|| inventory.servers.get(&id).map(|server| server_view(fabric, server)))
+        switch.or_else(|| {
+            inventory
+                .servers
+                .get(&id)
+                .map(|server| server_view(fabric, server))
+        })
     });
-    found.map(Answer::new).ok_or_else(|| Failure::missing("hardware", id))
+    found
+        .map(Answer::new)
+        .ok_or_else(|| Failure::missing("hardware", id))
 }
 
 #[derive(Deserialize)]
@@ -130,13 +162,18 @@ struct NewServer {
 }
 
 async fn create(State(netris): State<Netris>, bytes: Bytes) -> Reply {
-    let NewServer { name, port_count, role, tags } = body(&bytes)?;
+    let NewServer {
+        name,
+        port_count,
+        role,
+        tags,
+    } = body(&bytes)?;
     let role = role.unwrap_or_else(|| "generic".to_owned());
     let id = netris.edit(|model, _| model.create_server(&name, port_count.0, &role, tags))?;
     Ok(Answer::created(id))
 }
 
-async fn delete(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn delete(State(netris): State<Netris>, Id(id): Id) -> Reply {
     netris.edit(|model, _| model.delete_server(id))?;
     Ok(Answer::done("Deleted"))
 }

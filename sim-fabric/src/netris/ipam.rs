@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use axum::{
     Router,
-    extract::{Path, State},
+    extract::State,
     routing::{delete, post},
 };
 use bytes::Bytes;
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Netris,
+    Id, Netris,
     envelope::{Answer, Failure, Reply, body},
     list,
     wire::{named, prefix},
@@ -38,9 +38,16 @@ pub(super) fn routes() -> Router<Netris> {
 fn tree(fabric: &Fabric) -> Value {
     let ipam = &fabric.intended.ipam;
     let roots = ipam.allocations.values().map(|allocation| {
-        let children: Vec<&Subnet> = ipam.subnets.values().filter(|s| s.allocation == allocation.id).collect();
-        let used: u64 = children.iter().map(|s| 1u64 << (32 - s.prefix.prefix_len())).sum();
-        let percent = used * 100 >> (32 - allocation.prefix.prefix_len());
+        let children: Vec<&Subnet> = ipam
+            .subnets
+            .values()
+            .filter(|s| s.allocation == allocation.id)
+            .collect();
+        let used: u64 = children
+            .iter()
+            .map(|s| 1u64 << (32 - s.prefix.prefix_len()))
+            .sum();
+        let percent = (used * 100) >> (32 - allocation.prefix.prefix_len());
         json!({
             "id": allocation.id,
             "name": allocation.name,
@@ -57,13 +64,27 @@ fn tree(fabric: &Fabric) -> Value {
 }
 
 fn subnets(fabric: &Fabric) -> Value {
-    fabric.intended.ipam.subnets.values().map(|subnet| subnet_view(fabric, subnet)).collect()
+    fabric
+        .intended
+        .ipam
+        .subnets
+        .values()
+        .map(|subnet| subnet_view(fabric, subnet))
+        .collect()
 }
 
 fn subnet_view(fabric: &Fabric, subnet: &Subnet) -> Value {
     let model = &fabric.intended;
-    let hosts = model.ipam.hosts.values().filter(|host| host.subnet == subnet.id).count();
-    let vpc = subnet.vnet.and_then(|id| model.vnets.get(&id)).map(|vnet| named(&vnet.vpc));
+    let hosts = model
+        .ipam
+        .hosts
+        .values()
+        .filter(|host| host.subnet == subnet.id)
+        .count();
+    let vpc = subnet
+        .vnet
+        .and_then(|id| model.vnets.get(&id))
+        .map(|vnet| named(&vnet.vpc));
     json!({
         "id": subnet.id,
         "name": subnet.name,
@@ -83,13 +104,24 @@ fn subnet_view(fabric: &Fabric, subnet: &Subnet) -> Value {
 }
 
 fn hosts(fabric: &Fabric) -> Value {
-    fabric.intended.ipam.hosts.values().map(|host| host_view(fabric, host)).collect()
+    fabric
+        .intended
+        .ipam
+        .hosts
+        .values()
+        .map(|host| host_view(fabric, host))
+        .collect()
 }
 
 /// A reserved address, and the MAC that a gateway found at it.
 fn host_view(fabric: &Fabric, host: &Host) -> Value {
-    let mut neighbours = fabric.plane.networks().flat_map(|network| network.router.neighbours());
-    let mac = neighbours.find(|(address, _)| *address == host.address).map(|(_, mac)| mac);
+    let mut neighbours = fabric
+        .plane
+        .networks()
+        .flat_map(|network| network.router.neighbours());
+    let mac = neighbours
+        .find(|(address, _)| *address == host.address)
+        .map(|(_, mac)| mac);
     json!({
         "id": host.id,
         "address": host.address,
@@ -115,7 +147,9 @@ struct NewPrefix {
 async fn create_allocation(State(netris): State<Netris>, bytes: Bytes) -> Reply {
     let new: NewPrefix = body(&bytes)?;
     let prefix = prefix("prefix", &new.prefix)?;
-    Ok(Answer::created(netris.edit(|model, _| model.ipam.add_allocation(&new.name, prefix))?))
+    Ok(Answer::created(
+        netris.edit(|model, _| model.ipam.add_allocation(&new.name, prefix))?,
+    ))
 }
 
 async fn create_subnet(State(netris): State<Netris>, bytes: Bytes) -> Reply {
@@ -125,7 +159,11 @@ async fn create_subnet(State(netris): State<Netris>, bytes: Bytes) -> Reply {
         None | Some("") => None,
         Some(text) => match text.parse() {
             Ok(address) if prefix.contains(&address) => Some(address),
-            _ => return Err(Failure::invalid(format!("defaultGateway: {text:?} is no address in {prefix}"))),
+            _ => {
+                return Err(Failure::invalid(format!(
+                    "defaultGateway: {text:?} is no address in {prefix}"
+                )));
+            }
         },
     };
     let purpose = new.purpose.unwrap_or_else(|| "common".to_owned());
@@ -142,20 +180,22 @@ struct NewHost {
 
 async fn create_host(State(netris): State<Netris>, bytes: Bytes) -> Reply {
     let new: NewHost = body(&bytes)?;
-    Ok(Answer::created(netris.edit(|model, _| model.ipam.add_host(&new.name, new.address))?))
+    Ok(Answer::created(
+        netris.edit(|model, _| model.ipam.add_host(&new.name, new.address))?,
+    ))
 }
 
-async fn delete_allocation(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn delete_allocation(State(netris): State<Netris>, Id(id): Id) -> Reply {
     netris.edit(|model, _| model.ipam.delete_allocation(id))?;
     Ok(Answer::done("Deleted"))
 }
 
-async fn delete_subnet(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn delete_subnet(State(netris): State<Netris>, Id(id): Id) -> Reply {
     netris.edit(|model, _| model.ipam.delete_subnet(id))?;
     Ok(Answer::done("Deleted"))
 }
 
-async fn delete_host(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn delete_host(State(netris): State<Netris>, Id(id): Id) -> Reply {
     netris.edit(|model, _| model.ipam.delete_host(id))?;
     Ok(Answer::done("Deleted"))
 }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
-    http::StatusCode,
+    extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State},
+    http::{StatusCode, request::Parts},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -28,7 +28,11 @@ use self::{
     auth::Password,
     envelope::{Answer, Failure},
 };
-use crate::{fabric::Fabric, handle::FabricHandle, model::{Intended, Refusal}};
+use crate::{
+    fabric::Fabric,
+    handle::FabricHandle,
+    model::{Intended, Refusal},
+};
 
 /// A cluster of 10 000 servers, listed whole at 100 bytes each, four times over.
 const BODY_MAX: usize = 4 << 20;
@@ -50,15 +54,24 @@ impl Netris {
         })
     }
 
-    fn edit<T>(&self, edit: impl FnOnce(&mut Intended, jiff::Timestamp) -> Result<T, Refusal>) -> Result<T, Failure> {
-        Ok(self.fabric.engine(|fabric, now| fabric.edit(now, |model| edit(model, now)))?)
+    fn edit<T>(
+        &self,
+        edit: impl FnOnce(&mut Intended, jiff::Timestamp) -> Result<T, Refusal>,
+    ) -> Result<T, Failure> {
+        Ok(self
+            .fabric
+            .engine(|fabric, now| fabric.edit(now, |model| edit(model, now)))?)
     }
 }
 
 impl FabricHandle {
     /// The management API, for one user. Serve it with [`crate::serve`] or [`crate::serve_connection`].
     pub fn netris(&self, user: &str, password: &str) -> Router {
-        let state = Netris { fabric: self.clone(), user: user.into(), password: Password::new(password) };
+        let state = Netris {
+            fabric: self.clone(),
+            user: user.into(),
+            password: Password::new(password),
+        };
         let guarded = org::routes()
             .merge(cluster::routes())
             .merge(hw::routes())
@@ -67,7 +80,10 @@ impl FabricHandle {
             .merge(vnet::routes())
             .route_layer(middleware::from_fn_with_state(state.clone(), logged_in));
         Router::new()
-            .route("/api/auth", post(auth::log_in).get(auth::check).delete(auth::log_out))
+            .route(
+                "/api/auth",
+                post(auth::log_in).get(auth::check).delete(auth::log_out),
+            )
             .merge(guarded)
             .fallback(unknown)
             .method_not_allowed_fallback(not_allowed)
@@ -80,12 +96,16 @@ impl FabricHandle {
 async fn logged_in(State(netris): State<Netris>, request: Request, next: Next) -> Response {
     match auth::session_of(&netris, request.headers()) {
         Some(_) => next.run(request).await,
-        None => Failure::unauthorized("the session is missing or over; log in with POST /api/auth").into_response(),
+        None => Failure::unauthorized("the session is missing or over; log in with POST /api/auth")
+            .into_response(),
     }
 }
 
 async fn faults(State(netris): State<Netris>, request: Request, next: Next) -> Response {
-    let verdict = netris.fabric.api().judge(request.method().as_str(), request.uri().path());
+    let verdict = netris
+        .fabric
+        .api()
+        .judge(request.method().as_str(), request.uri().path());
     match verdict.and_then(|status| StatusCode::from_u16(status).ok()) {
         None => next.run(request).await,
         Some(status) => Failure::new(status, "FaultInjected", "a fault rule answered").into_response(),
@@ -93,12 +113,29 @@ async fn faults(State(netris): State<Netris>, request: Request, next: Next) -> R
 }
 
 async fn unknown(request: Request) -> Failure {
-    Failure::new(StatusCode::NOT_FOUND, "NotFound", format!("there is no {}", request.uri().path()))
+    Failure::new(
+        StatusCode::NOT_FOUND,
+        "NotFound",
+        format!("there is no {}", request.uri().path()),
+    )
 }
 
 async fn not_allowed(request: Request) -> Failure {
     let what = format!("{} is not possible on {}", request.method(), request.uri().path());
     Failure::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", what)
+}
+
+/// The id at the end of a path; a bad one is answered in the envelope like everything else.
+struct Id(u32);
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Id, Failure> {
+        let id = Path::<u32>::from_request_parts(parts, state).await;
+        id.map(|Path(id)| Id(id))
+            .map_err(|_| Failure::invalid(format!("{}: the last part is no id", parts.uri.path())))
+    }
 }
 
 /// `GET` of a list: a shorthand for the many that take nothing.

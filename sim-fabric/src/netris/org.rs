@@ -1,16 +1,12 @@
 //! Sites, tenants and VPCs.
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    routing::get,
-};
+use axum::{Router, extract::State, routing::get};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Netris,
+    Id, Netris,
     envelope::{Answer, Failure, Reply, body},
     list,
     wire::{Thing, named},
@@ -31,7 +27,12 @@ fn sites(fabric: &Fabric) -> Value {
 }
 
 fn tenants(fabric: &Fabric) -> Value {
-    fabric.intended.tenants.iter().map(|(id, name)| json!({ "id": id, "name": name })).collect()
+    fabric
+        .intended
+        .tenants
+        .iter()
+        .map(|(id, name)| json!({ "id": id, "name": name }))
+        .collect()
 }
 
 fn vpcs(fabric: &Fabric) -> Value {
@@ -50,7 +51,7 @@ fn view(vpc: &Vpc) -> Value {
     })
 }
 
-async fn read(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn read(State(netris): State<Netris>, Id(id): Id) -> Reply {
     let found = netris.read(|fabric| fabric.intended.vpcs.get(&id).map(view));
     found.map(Answer::new).ok_or_else(|| Failure::missing("VPC", id))
 }
@@ -70,7 +71,7 @@ async fn create(State(netris): State<Netris>, bytes: Bytes) -> Reply {
     Ok(Answer::created(id))
 }
 
-async fn delete(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn delete(State(netris): State<Netris>, Id(id): Id) -> Reply {
     netris.edit(|model, _| model.delete_vpc(id))?;
     Ok(Answer::done("Deleted"))
 }

@@ -1,17 +1,13 @@
 //! Ports of switches and servers, with what the switches see at them: link, membership, addresses, drops. The
 //! MAC table has a path of its own ([U]: Netris shows it in its looking glass, whose API is not public).
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    routing::get,
-};
+use axum::{Router, extract::State, routing::get};
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Netris,
+    Id, Netris,
     envelope::{Answer, Failure, Reply, body},
     list,
     wire::Truth,
@@ -32,8 +28,16 @@ pub(super) fn routes() -> Router<Netris> {
 
 fn ports(fabric: &Fabric) -> Value {
     let model = &fabric.intended;
-    let switches = model.inventory.switches.iter().flat_map(|s| (0..u32::from(s.ports)).map(|n| PortId(s.first.0 + n)));
-    let nics = model.inventory.servers.values().flat_map(|server| server.nics.iter().map(move |nic| (server, nic)));
+    let switches = model
+        .inventory
+        .switches
+        .iter()
+        .flat_map(|s| (0..u32::from(s.ports)).map(|n| PortId(s.first.0 + n)));
+    let nics = model
+        .inventory
+        .servers
+        .values()
+        .flat_map(|server| server.nics.iter().map(move |nic| (server, nic)));
     switches
         .filter_map(|port| switch_port(fabric, port))
         .chain(nics.map(|(server, nic)| server_port(fabric, server, nic)))
@@ -98,19 +102,34 @@ fn server_port(fabric: &Fabric, server: &ServerEntry, nic: &NicEntry) -> Value {
 fn memberships(fabric: &Fabric, port: &PortState) -> Value {
     let row = |id: NetworkId, vlan: Option<u16>, state: &str| {
         // A network that is only wanted so far is not in the dataplane yet.
-        let name = fabric.intended.vnets.get(&id.0).map(|vnet| vnet.name.as_str()).or_else(|| fabric.plane.name(id));
+        let name = fabric
+            .intended
+            .vnets
+            .get(&id.0)
+            .map(|vnet| vnet.name.as_str())
+            .or_else(|| fabric.plane.name(id));
         json!({ "id": id.0, "name": name, "untagged": vlan.is_none(), "vlan": vlan, "state": state })
     };
     let tags = |m: &crate::dataplane::Membership| {
         let native = m.native.map(|id| (id, None));
-        native.into_iter().chain(m.tagged.iter().map(|(vlan, id)| (*id, Some(*vlan)))).collect::<Vec<_>>()
+        native
+            .into_iter()
+            .chain(m.tagged.iter().map(|(vlan, id)| (*id, Some(*vlan))))
+            .collect::<Vec<_>>()
     };
     let (actual, wanted) = (tags(&port.membership), tags(&port.intended));
     let here = actual.iter().map(|(id, vlan)| {
-        let state = if wanted.contains(&(*id, *vlan)) { "active" } else { "deleting" };
+        let state = if wanted.contains(&(*id, *vlan)) {
+            "active"
+        } else {
+            "deleting"
+        };
         row(*id, *vlan, state)
     });
-    let coming = wanted.iter().filter(|pair| !actual.contains(pair)).map(|(id, vlan)| row(*id, *vlan, "pending"));
+    let coming = wanted
+        .iter()
+        .filter(|pair| !actual.contains(pair))
+        .map(|(id, vlan)| row(*id, *vlan, "pending"));
     here.chain(coming).collect()
 }
 
@@ -136,29 +155,49 @@ fn macs(fabric: &Fabric, port: PortId) -> Value {
 
 /// One line for people, empty when all is as it should be.
 pub(super) fn info(fabric: &Fabric, port: PortId) -> String {
-    let Some(state) = fabric.plane.port(port) else { return String::new() };
+    let Some(state) = fabric.plane.port(port) else {
+        return String::new();
+    };
     let mut lines = Vec::new();
     let names = |m: &crate::dataplane::Membership| {
         let names: Vec<&str> = m.networks().filter_map(|id| fabric.plane.name(id)).collect();
-        if names.is_empty() { "no V-Net".to_owned() } else { names.join(", ") }
+        if names.is_empty() {
+            "no V-Net".to_owned()
+        } else {
+            names.join(", ")
+        }
     };
     if state.forced.is_some() && state.membership != state.committed {
-        lines.push(format!("switch has {}, intended {}", names(&state.membership), names(&state.committed)));
+        lines.push(format!(
+            "switch has {}, intended {}",
+            names(&state.membership),
+            names(&state.committed)
+        ));
     }
     for (_, mac, seen) in fabric.plane.strays.sightings().filter(|(at, _, _)| *at == port) {
         lines.push(match seen.stray.network.and_then(|id| fabric.plane.name(id)) {
-            None => format!("{} frames from {mac} dropped, port is in no V-Net (last: {})", seen.frames, seen.what),
-            Some(network) => format!("{} frames from {mac} entered {network} (last: {})", seen.frames, seen.what),
+            None => format!(
+                "{} frames from {mac} dropped, port is in no V-Net (last: {})",
+                seen.frames, seen.what
+            ),
+            Some(network) => format!(
+                "{} frames from {mac} entered {network} (last: {})",
+                seen.frames, seen.what
+            ),
         });
     }
     for (mac, _, right) in fabric.plane.strays.miscabled().filter(|(_, at, _)| *at == port) {
-        let right = fabric.plane.port(right).map(|p| p.name.at_switch()).unwrap_or_default();
+        let right = fabric
+            .plane
+            .port(right)
+            .map(|p| p.name.at_switch())
+            .unwrap_or_default();
         lines.push(format!("{mac} is cabled here, inventory says {right}"));
     }
     lines.join("; ")
 }
 
-async fn read(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn read(State(netris): State<Netris>, Id(id): Id) -> Reply {
     let found = netris.read(|fabric| match fabric.intended.inventory.nic_by_id(id) {
         Some((server, nic)) => Some(server_port(fabric, server, nic)),
         None => switch_port(fabric, PortId(id.wrapping_sub(1))),
@@ -172,10 +211,12 @@ struct PortBody {
     admin_down: Option<Truth>,
 }
 
-async fn update(State(netris): State<Netris>, Path(id): Path<u32>, bytes: Bytes) -> Reply {
+async fn update(State(netris): State<Netris>, Id(id): Id, bytes: Bytes) -> Reply {
     let update: PortBody = body(&bytes)?;
     let Some(down) = update.admin_down else {
-        return Err(Failure::invalid("adminDown: is all that can be changed of a port here"));
+        return Err(Failure::invalid(
+            "adminDown: is all that can be changed of a port here",
+        ));
     };
     netris.edit(|model, _| model.set_admin(PortId(id.wrapping_sub(1)), !down.0))?;
     Ok(Answer::done("Updated"))

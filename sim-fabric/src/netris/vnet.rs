@@ -3,18 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use axum::{
-    Router,
-    extract::{Path, State},
-    routing::get,
-};
+use axum::{Router, extract::State, routing::get};
 use bytes::Bytes;
 use ipnet::Ipv4Net;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Netris,
+    Id, Netris,
     envelope::{Answer, Failure, Reply, body},
     list,
     ports::info,
@@ -36,19 +32,31 @@ pub(super) fn routes() -> Router<Netris> {
 }
 
 fn vnets(fabric: &Fabric) -> Value {
-    fabric.intended.vnets.values().map(|vnet| view(fabric, vnet)).collect()
+    fabric
+        .intended
+        .vnets
+        .values()
+        .map(|vnet| view(fabric, vnet))
+        .collect()
 }
 
 impl Fabric {
     /// As the model knows it, unless a switch shows otherwise.
     pub(super) fn vnet_state(&self, vnet: &Vnet) -> Progress {
         let own = self.intended.vnet_state(vnet);
-        let members = || self.plane.network(NetworkId(vnet.id)).map(|network| &network.members);
+        let members = || {
+            self.plane
+                .network(NetworkId(vnet.id))
+                .map(|network| &network.members)
+        };
         let changing = || {
             let wanted = self.intended.vnet_ports(vnet.id);
             members().is_none_or(|members| {
-                let strangers = members.keys().filter(|id| self.plane.port(**id).is_some_and(|p| p.leaf.is_some()));
-                wanted.keys().any(|port| !members.contains_key(port)) || strangers.into_iter().any(|p| !wanted.contains_key(p))
+                let strangers = members
+                    .keys()
+                    .filter(|id| self.plane.port(**id).is_some_and(|p| p.leaf.is_some()));
+                wanted.keys().any(|port| !members.contains_key(port))
+                    || strangers.into_iter().any(|p| !wanted.contains_key(p))
             })
         };
         match own {
@@ -68,7 +76,10 @@ impl Fabric {
         let mut ports = BTreeMap::new();
         for (port, tag) in &wanted {
             let there = actual.is_some_and(|members| members.get(port) == Some(tag));
-            let committed = self.plane.port(*port).is_some_and(|p| p.committed.networks().any(|n| n == id));
+            let committed = self
+                .plane
+                .port(*port)
+                .is_some_and(|p| p.committed.networks().any(|n| n == id));
             let state = match (there, committed) {
                 (true, _) => Progress::Active,
                 (false, true) => Progress::Degraded,
@@ -76,10 +87,26 @@ impl Fabric {
             };
             ports.insert(*port, (*tag, state));
         }
-        for (port, tag) in actual.into_iter().flatten().filter(|(port, _)| !wanted.contains_key(port)) {
-            let Some(state) = self.plane.port(*port).filter(|p| p.leaf.is_some()) else { continue };
+        for (port, tag) in actual
+            .into_iter()
+            .flatten()
+            .filter(|(port, _)| !wanted.contains_key(port))
+        {
+            let Some(state) = self.plane.port(*port).filter(|p| p.leaf.is_some()) else {
+                continue;
+            };
             let leaving = state.committed.networks().any(|n| n == id);
-            ports.insert(*port, (*tag, if leaving { Progress::Deleting } else { Progress::Degraded }));
+            ports.insert(
+                *port,
+                (
+                    *tag,
+                    if leaving {
+                        Progress::Deleting
+                    } else {
+                        Progress::Degraded
+                    },
+                ),
+            );
         }
         ports
     }
@@ -120,7 +147,12 @@ fn view(fabric: &Fabric, vnet: &Vnet) -> Value {
     })
 }
 
-fn port_view(fabric: &Fabric, vnet: &Vnet, port: PortId, (tag, state): (Option<u16>, Progress)) -> Option<Value> {
+fn port_view(
+    fabric: &Fabric,
+    vnet: &Vnet,
+    port: PortId,
+    (tag, state): (Option<u16>, Progress),
+) -> Option<Value> {
     let switch = fabric.intended.inventory.switch_of(port)?;
     Some(json!({
         "id": port.0 + 1,
@@ -137,9 +169,11 @@ fn port_view(fabric: &Fabric, vnet: &Vnet, port: PortId, (tag, state): (Option<u
     }))
 }
 
-async fn read(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn read(State(netris): State<Netris>, Id(id): Id) -> Reply {
     let found = netris.read(|fabric| fabric.intended.vnets.get(&id).map(|vnet| view(fabric, vnet)));
-    found.map(Answer::new).ok_or_else(|| Failure::missing("V-Net", id))
+    found
+        .map(Answer::new)
+        .ok_or_else(|| Failure::missing("V-Net", id))
 }
 
 #[derive(Deserialize)]
@@ -178,14 +212,22 @@ fn named_ports(model: &Intended, ports: Vec<PortBody>) -> Result<Vec<NamedPort>,
         };
         let id = match port.id {
             0 => {
-                let name = port.name.split_once('@').map(|(port, switch)| PortName::new(switch, port));
+                let name = port
+                    .name
+                    .split_once('@')
+                    .map(|(port, switch)| PortName::new(switch, port));
                 let name = name.or_else(|| port.name.parse().ok());
                 name.and_then(|name| model.inventory.port(&name))
             }
             id => Some(PortId(id - 1)),
         };
-        let Some(port) = id else { return crate::model::invalid(format!("ports[{i}]: no port is {port:?}")) };
-        found.push(NamedPort { port, untagged: body.untagged.is_none_or(|untagged| untagged.0) });
+        let Some(port) = id else {
+            return crate::model::invalid(format!("ports[{i}]: no port is {port}"));
+        };
+        found.push(NamedPort {
+            port,
+            untagged: body.untagged.is_none_or(|untagged| untagged.0),
+        });
     }
     Ok(found)
 }
@@ -193,8 +235,13 @@ fn named_ports(model: &Intended, ports: Vec<PortBody>) -> Result<Vec<NamedPort>,
 fn gateway(gateways: Option<&Vec<GatewayBody>>) -> Result<Option<(Ipv4Net, bool)>, Failure> {
     match gateways.map_or(&[][..], Vec::as_slice) {
         [] => Ok(None),
-        [one] => Ok(Some((prefix("gateways[0].prefix", &one.prefix)?, one.dhcp_enabled.0))),
-        _ => Err(Failure::invalid("gateways: this fabric gives a V-Net one IPv4 gateway at most")),
+        [one] => Ok(Some((
+            prefix("gateways[0].prefix", &one.prefix)?,
+            one.dhcp_enabled.0,
+        ))),
+        _ => Err(Failure::invalid(
+            "gateways: this fabric gives a V-Net one IPv4 gateway at most",
+        )),
     }
 }
 
@@ -206,7 +253,9 @@ async fn create(State(netris): State<Netris>, bytes: Bytes) -> Reply {
         Some(Value::String(auto)) if auto.is_empty() || auto == "auto" => None,
         Some(value) => {
             let vlan = number(value).and_then(|vlan| u16::try_from(vlan).ok());
-            Some(vlan.ok_or_else(|| Failure::invalid(format!("vlan: {value} is neither auto nor a VLAN id")))?)
+            Some(
+                vlan.ok_or_else(|| Failure::invalid(format!("vlan: {value} is neither auto nor a VLAN id")))?,
+            )
         }
     };
     let id = netris.edit(|model, now| {
@@ -215,7 +264,13 @@ async fn create(State(netris): State<Netris>, bytes: Bytes) -> Reply {
             NewVnet {
                 name: new.name.unwrap_or_default(),
                 tenant: new.tenant.unwrap_or_default().0,
-                vpc: new.vpc.map_or(Ref { id: 1, name: String::new() }, |vpc| vpc.0),
+                vpc: new.vpc.map_or(
+                    Ref {
+                        id: 1,
+                        name: String::new(),
+                    },
+                    |vpc| vpc.0,
+                ),
                 vlan,
                 gateway,
                 ports,
@@ -228,7 +283,7 @@ async fn create(State(netris): State<Netris>, bytes: Bytes) -> Reply {
 }
 
 /// Name, gateways and VLAN stay as they were made in this fabric; ports are the whole list.
-async fn update(State(netris): State<Netris>, Path(id): Path<u32>, bytes: Bytes) -> Reply {
+async fn update(State(netris): State<Netris>, Id(id): Id, bytes: Bytes) -> Reply {
     let update: VnetBody = body(&bytes)?;
     let gateway = gateway(update.gateways.as_ref())?;
     netris.edit(|model, now| {
@@ -248,7 +303,7 @@ async fn update(State(netris): State<Netris>, Path(id): Path<u32>, bytes: Bytes)
     Ok(Answer::done("Updated"))
 }
 
-async fn delete(State(netris): State<Netris>, Path(id): Path<u32>) -> Reply {
+async fn delete(State(netris): State<Netris>, Id(id): Id) -> Reply {
     netris.edit(|model, now| model.delete_vnet(id, now))?;
     Ok(Answer::done("Deleted"))
 }

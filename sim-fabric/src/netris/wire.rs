@@ -43,14 +43,24 @@ impl<'de> Deserialize<'de> for Thing {
             Value::Object(object) => {
                 let id = object.get("id").filter(|id| !id.is_null());
                 let id = id.map_or(Some(0), number);
-                id.map(|id| Ref { id, name: name(object.get("name")) })
+                id.map(|id| Ref {
+                    id,
+                    name: name(object.get("name")),
+                })
             }
             other => match number(other) {
-                Some(id) => Some(Ref { id, name: String::new() }),
-                None => other.as_str().map(|text| Ref { id: 0, name: text.to_owned() }),
+                Some(id) => Some(Ref {
+                    id,
+                    name: String::new(),
+                }),
+                None => other.as_str().map(|text| Ref {
+                    id: 0,
+                    name: text.to_owned(),
+                }),
             },
         };
-        made.map(Thing).ok_or_else(|| serde::de::Error::custom(format!("{value} is no reference; write {{\"id\": 1}}")))
+        made.map(Thing)
+            .ok_or_else(|| serde::de::Error::custom(format!("{value} is no reference; write {{\"id\": 1}}")))
     }
 }
 
@@ -64,7 +74,9 @@ impl<'de> Deserialize<'de> for Truth {
         if value.is_null() {
             return Ok(Truth(false));
         }
-        truth(&value).map(Truth).ok_or_else(|| serde::de::Error::custom(format!("{value} is neither true nor false")))
+        truth(&value)
+            .map(Truth)
+            .ok_or_else(|| serde::de::Error::custom(format!("{value} is neither true nor false")))
     }
 }
 
@@ -75,12 +87,15 @@ pub(super) struct Number(pub(super) u32);
 impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Number, D::Error> {
         let value = Value::deserialize(from)?;
-        number(&value).map(Number).ok_or_else(|| serde::de::Error::custom(format!("{value} is no number")))
+        number(&value)
+            .map(Number)
+            .ok_or_else(|| serde::de::Error::custom(format!("{value} is no number")))
     }
 }
 
 pub(super) fn prefix(field: &str, text: &str) -> Result<Ipv4Net, Failure> {
-    text.parse().map_err(|_| Failure::invalid(format!("{field}: {text:?} is no IPv4 prefix such as 10.0.0.1/24")))
+    text.parse()
+        .map_err(|_| Failure::invalid(format!("{field}: {text:?} is no IPv4 prefix such as 10.0.0.1/24")))
 }
 
 pub(super) fn named(thing: &Ref) -> Value {
@@ -110,7 +125,9 @@ mod tests {
             ("[]", None),
             ("true", None),
         ] {
-            let got = serde_json::from_str::<Thing>(text).ok().map(|thing| (thing.0.id, thing.0.name));
+            let got = serde_json::from_str::<Thing>(text)
+                .ok()
+                .map(|thing| (thing.0.id, thing.0.name));
             assert_eq!(got, want.map(|(id, name)| (id, name.to_owned())), "{text}");
         }
     }

@@ -100,14 +100,10 @@ impl Table {
     /// Any version of a resource by what the store calls it, the storage version preferred.
     pub(crate) fn by_storage(&self, storage: &str) -> Option<&Arc<Resource>> {
         let (group, plural) = storage.rsplit_once('/')?;
-        let mut versions = self.versions_of(group, plural);
-        let first = versions.next()?;
-        Some(std::iter::once(first).chain(versions).find(|r| r.version == r.storage_version).unwrap_or(first))
-    }
-
-    fn versions_of<'a>(&'a self, group: &'a str, plural: &'a str) -> impl Iterator<Item = &'a Arc<Resource>> {
         let from = (group.to_owned(), String::new(), String::new());
-        self.by_path.range(from..).take_while(move |((g, _, _), _)| g == group).map(|(_, r)| r).filter(move |r| r.plural == plural)
+        let versions = self.by_path.range(from..).take_while(|((g, _, _), _)| g == group).map(|(_, r)| r);
+        let versions: Vec<&Arc<Resource>> = versions.filter(|r| r.plural == plural).collect();
+        versions.iter().find(|r| r.version == r.storage_version).or(versions.first()).copied()
     }
 
     pub(crate) fn groups(&self) -> &[String] {

@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde_json::Value;
 
-pub(crate) use log::{Event, EventKind, Log, Read};
+pub(crate) use log::{Event, EventKind, Log, Read, line};
 pub(crate) use object::{Key, Obj, Object};
 pub(crate) use owners::Orphan;
 

@@ -7,7 +7,7 @@ use super::options::Validation;
 use crate::patch::go_json_error;
 use crate::schema;
 use crate::status::{ApiError, Cause, Result};
-use crate::{builtin, registry};
+use crate::builtin;
 
 /// The real server quotes at most this much of a body that it cannot read.
 const QUOTE_MAX: usize = 1024;
@@ -126,10 +126,7 @@ pub(super) fn admit_shape(ctx: &Ctx, value: &mut Value, validation: Validation, 
     }
     drop_nulls(value, schema, resource.is_custom());
     schema::apply_defaults(value, schema);
-    if resource.version != resource.storage_version {
-        builtin::convert(value, &resource.storage, &registry::api_version(&resource.group, &resource.storage_version), resource.is_custom());
-    }
-    builtin::convert_in(value, resource);
+    builtin::convert(value, &resource.storage, &builtin::storage_api_version(resource), resource.is_custom());
     Ok(())
 }
 

@@ -86,6 +86,23 @@ impl Ctx {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// A copy without the body, for an answer that outlives the request.
+    fn for_stream(&self) -> Ctx {
+        Ctx {
+            inner: self.inner.clone(),
+            user: self.user.clone(),
+            target: self.target.clone(),
+            query: self.query.clone(),
+            resource: self.resource.clone(),
+            accept: self.accept,
+            content_type: String::new(),
+            user_agent: String::new(),
+            body: Bytes::new(),
+            now: self.now,
+            warnings: Mutex::default(),
+        }
+    }
+
     /// The field manager of an update: named by the client, or the start of its user agent.
     fn manager(&self) -> String {
         if let Some(manager) = self.query.get("fieldManager") {

@@ -7,7 +7,7 @@ use super::{eligible, is_special, properties, requirement, view::ClaimView};
 use kube_core::{Selector, SelectorExt};
 use std::{cmp::Ordering, collections::BTreeMap};
 use steelyard_api::{
-    loft::{NodeProvider, NodeType, Requirement, RequirementOperator},
+    loft::{HostReference, NodeProvider, NodeType, Requirement, RequirementOperator},
     metal3::BareMetalHost,
     names::{property, resource},
     quantity::Quantity,
@@ -22,6 +22,8 @@ pub(super) enum Choice<'a> {
     Nothing { reason: &'static str, message: String },
 }
 
+/// What a NodeType costs: what it says, else 10 for each CPU, 2 for each GiB of memory and 10000 for each unit of
+/// anything else that is not a standard resource.
 pub fn cost(node_type: &NodeType) -> i64 {
     if let Some(cost) = node_type.spec.cost {
         return cost;
@@ -45,7 +47,8 @@ fn ceil(value: i128, divisor: i128) -> i128 {
     value.div_euclid(divisor) + i128::from(value.rem_euclid(divisor) != 0)
 }
 
-pub(super) fn choose<'a>(view: &ClaimView<'a>) -> Choice<'a> {
+/// Chooses among all hosts, or, for a claim that already had one, whether that one will do.
+pub(super) fn choose<'a>(view: &ClaimView<'a>, only: Option<&HostReference>) -> Choice<'a> {
     let mut types = view.types.clone();
     types.sort_by(|a, b| cost(a).cmp(&cost(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name)));
     let mut unfit = Vec::new();
@@ -65,7 +68,7 @@ pub(super) fn choose<'a>(view: &ClaimView<'a>) -> Choice<'a> {
                 continue;
             }
         };
-        match host_of(view, node_type, provider) {
+        match host_of(view, node_type, provider, only) {
             Ok(host) => return Choice::Found { node_type, provider, host },
             Err(why) => full.push(format!("{name}: {why}")),
         }
@@ -174,12 +177,14 @@ fn host_of<'a>(
     view: &ClaimView<'a>,
     node_type: &NodeType,
     provider: &NodeProvider,
+    only: Option<&HostReference>,
 ) -> Result<&'a BareMetalHost, String> {
     let namespace = namespace_of(provider).ok_or("its provider has no spec.metal3.clusterRef.namespace")?;
     let selector = selector_of(node_type)?;
     let pinned = pinned(view);
     let matching = view.hosts.iter().copied().filter(|host| {
         host.metadata.namespace.as_deref() == Some(namespace)
+            && only.is_none_or(|only| host.metadata.uid.as_deref() == Some(only.uid.as_str()))
             && selector.matches(host.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()))
     });
     let mut matching: Vec<_> = matching.collect();

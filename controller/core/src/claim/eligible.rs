@@ -61,7 +61,7 @@ pub fn unavailable(host: &BareMetalHost) -> Option<String> {
     if !matches!(state, ProvisioningState::Available | ProvisioningState::Ready) {
         let error = status.filter(|s| !s.error_message.is_empty());
         return Some(match (state, error) {
-            (_, Some(status)) => format!("is in state {state:?}: {}", status.error_message, state = state.as_str()),
+            (_, Some(status)) => format!("is {state}, with an error: {}", status.error_message),
             (ProvisioningState::None, _) => "is not registered yet".to_owned(),
             _ => format!("is {state}"),
         });

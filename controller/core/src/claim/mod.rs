@@ -24,17 +24,18 @@ mod requirement;
 pub mod vci;
 pub mod view;
 
+pub use address::{AddressHolder, addresses_in_use};
 pub use eligible::{holder, is_held_by, unavailable};
 pub use properties::{Effective, PropertyError, effective, image, type_properties};
-pub use view::{ClaimIntent, ClaimView, NetworkFacts, RenderFacts, RenderPlan, TenantFacts};
+pub use release::free_orphan;
+pub use view::{ClaimIntent, ClaimView, NetworkFacts, NodeRemoval, RenderFacts, RenderPlan, TenantFacts};
 
 use crate::{Decision, Moment};
 use pass::Pass;
 use steelyard_api::loft::{NodeClaimStatus, NodeType};
 
-/// What a NodeType costs: what it says, else 10 for each CPU, 2 for each GiB of memory and 10000 for each unit of
-/// anything else that is not a standard resource.
 pub use choose::cost;
+pub(crate) use choose::{by_number, namespace_of as provider_namespace, selector_of as type_selector};
 
 /// Decides about one claim. Total, deterministic, never panics.
 pub fn decide(view: &ClaimView<'_>, at: Moment) -> Decision<NodeClaimStatus, ClaimIntent> {

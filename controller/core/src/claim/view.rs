@@ -1,5 +1,6 @@
 //! Everything that a decision about a claim may look at, and what it may ask for.
 
+use super::address::AddressHolder;
 use crate::{Observed, host::view::NodeFacts, intent::NetworkName};
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
@@ -21,8 +22,8 @@ pub struct ClaimView<'a> {
     pub images: Vec<&'a OSImage>,
     /// Every host, of every namespace.
     pub hosts: Vec<&'a BareMetalHost>,
-    /// Addresses of tenants' networks that are in use or promised, and the uid of the claim that has each.
-    pub addresses: BTreeMap<Ipv4Addr, String>,
+    /// Addresses that others have: [`super::addresses_in_use`].
+    pub addresses: BTreeMap<Ipv4Addr, AddressHolder>,
     /// The tenant that the claim names; `None`: there is no such VirtualClusterInstance.
     pub tenant: Option<TenantFacts>,
     /// This site has a fabric to drive: tenants have networks of their own.
@@ -46,6 +47,8 @@ pub struct TenantFacts {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct NetworkFacts {
+    /// Which network: a claim that would join another one has to ask again.
+    pub name: String,
     /// The gateway with the length of the prefix, e.g. 10.100.1.1/24. `None`: the network has no gateway.
     pub gateway: Option<Ipv4Net>,
 }
@@ -68,6 +71,19 @@ pub enum ClaimIntent {
     Network(NetworkName),
     /// The Secrets are there and say this.
     Render(RenderPlan),
+    /// The node is not in its tenant's cluster any more: cordoned, its pods evicted, then deleted. Its join token
+    /// is good for nothing.
+    RemoveNode(NodeRemoval),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeRemoval {
+    /// The VirtualClusterInstance, in the claim's namespace.
+    pub tenant: String,
+    pub node: String,
+    /// Don't wait for pods that will not go.
+    pub force: bool,
 }
 
 /// What goes into user data and network data. An executor writes them, because they hold a token that lets a node

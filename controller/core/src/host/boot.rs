@@ -72,9 +72,11 @@ fn compose(p: &Pass<'_>, operation: &Operation) -> Result<BootPlan, String> {
 /// How an operation of this kind fails, and how long it may take.
 pub(super) struct Terms {
     pub error: ErrorType,
-    /// Given up after so long in the agent's step.
-    pub agent_within: SignedDuration,
     pub fabric_within: SignedDuration,
+    /// Until the agent is there.
+    pub agent_within: SignedDuration,
+    /// Until it has done its job.
+    pub job_within: SignedDuration,
 }
 
 /// Goes on with what the agent of `operation` says, once it has been booted for it.
@@ -99,10 +101,11 @@ pub(super) fn into_agent<'a>(p: &mut Pass<'a>, operation: &Operation, terms: &Te
         let flow = await_agent(p, operation);
         return failure::within(p, terms.agent_within, terms.error, "boot.no-agent", flow);
     }
-    match agent_of(p, operation) {
+    let flow = match agent_of(p, operation) {
         Some(agent) => Flow::Continue(agent),
         None => Flow::Break(p.wait("boot.agent-silent", "waiting for the agent's next heartbeat")),
-    }
+    };
+    failure::within(p, terms.job_within, terms.error, "boot.agent-lost", flow)
 }
 
 pub(super) fn go_home(p: &mut Pass<'_>) -> Flow {
@@ -190,7 +193,6 @@ fn await_agent<'a>(p: &mut Pass<'a>, operation: &Operation) -> Flow<&'a AgentFac
 
 /// A job of the agent.
 pub(super) struct Job {
-    pub step: Step,
     /// How the agent's facts name it.
     pub kind: &'static str,
     pub job: AgentJob,

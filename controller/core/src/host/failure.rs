@@ -1,7 +1,10 @@
 //! Failures: recorded, told once, tried again with backoff, or blocked until somebody changes something.
 
-use super::pass::{Flow, Pass};
-use crate::Rule;
+use super::{
+    pass::{Flow, Pass},
+    step::Step,
+};
+use crate::{Observed, Question, Rule};
 use jiff::SignedDuration;
 use steelyard_api::metal3::{ErrorType, OperationalStatus, ProvisioningState as State};
 
@@ -93,9 +96,10 @@ pub(super) fn backoff(p: &mut Pass<'_>) -> Flow {
         return Flow::Continue(());
     };
     let edited = own.failed_generation != generation;
-    if now < retry_at && !edited {
+    if now < retry_at && !edited && !came_home(p) {
         return Flow::Break(waiting(p, "failure.backoff"));
     }
+    let own = p.own();
     own.retry_at = None;
     own.failed_generation = None;
     p.clear_step();
@@ -122,4 +126,17 @@ pub(super) fn within<T>(
         }
         other => other,
     }
+}
+
+/// A server that could not be seen in its home network is tried again as soon as it is seen there.
+fn came_home(p: &mut Pass<'_>) -> bool {
+    if p.step() != Some(Step::Home) || p.view.fabric.is_none() {
+        return false;
+    }
+    p.ask(Question::Fabric, p.policy.bmc_poll);
+    let home = p.own().home_network.clone();
+    let facts = p.view.fabric.as_ref().and_then(Observed::known);
+    facts.is_some_and(|f| {
+        f.converged && f.mismatch.is_none() && f.networks.len() == 1 && f.networks.first() == home.as_ref()
+    })
 }

@@ -16,6 +16,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
+use steelyard_api::{ConditionStatus, Conditions};
 use steelyard_api::metal3::{
     BareMetalHost, BareMetalHostStatus, Operation, OperationKind, OperationMetric, OperationalStatus,
     ProvisioningState as State, SteelyardStatus,
@@ -149,6 +150,10 @@ impl<'a> Pass<'a> {
 
     pub(super) fn warn(&mut self, reason: &'static str, message: impl Into<String>) {
         self.events.push(Notice::warning(reason, message));
+    }
+
+    pub(super) fn set_condition(&mut self, kind: &str, is: ConditionStatus, reason: &str, message: &str) {
+        self.status.conditions.set_condition(kind, is, reason, message, self.at.now);
     }
 
     pub(super) fn wake_at(&mut self, when: Timestamp) {

@@ -32,9 +32,6 @@ pub(super) fn off(p: &mut Pass<'_>) -> Flow {
 /// Keeps the power of a host in a steady state as `spec.online` and the reboot annotations want it. `network`:
 /// where the server must be seen before it is switched on.
 pub(super) fn steady(p: &mut Pass<'_>, network: Option<&NetworkName>) -> Flow {
-    if p.step() == Some(Step::Verify) {
-        p.clear_step();
-    }
     let reboot = annotations::reboot(p.host());
     if let Some((key, why)) = &reboot.unreadable
         && p.status.error_message.is_empty()
@@ -44,13 +41,16 @@ pub(super) fn steady(p: &mut Pass<'_>, network: Option<&NetworkName>) -> Flow {
     p.ask(Question::Bmc, p.policy.bmc_poll);
     let bmc = match &p.view.bmc {
         Observed::Known { value, .. } => value,
-        Observed::Unknown { since, why: Ignorance::Unreachable(why) | Ignorance::Unreadable(why) } => {
-            return Flow::Break(unreachable(p, *since, why));
+        Observed::Unknown { why: Ignorance::Unreachable(why) | Ignorance::Unreadable(why), .. } => {
+            return Flow::Break(unreachable(p, why));
         }
         Observed::Unknown { .. } => {
             return Flow::Break(p.wait("power.ask", "waiting for the answer of the BMC"));
         }
     };
+    if p.step() == Some(Step::Verify) {
+        p.clear_step();
+    }
     let want_on = p.host().spec.online && !reboot.wanted();
     if bmc.power == Power::Off && reboot.once && !broken!(KeepRebootAnnotation) {
         p.drop_annotation(REBOOT);
@@ -88,11 +88,11 @@ fn settle(p: &mut Pass<'_>) -> Flow {
     Flow::Continue(())
 }
 
-fn unreachable(p: &mut Pass<'_>, since: jiff::Timestamp, why: &str) -> crate::Rule {
+/// A BMC that was silent for a while is an error; before that it may only be busy.
+fn unreachable(p: &mut Pass<'_>, why: &str) -> crate::Rule {
     let address = p.bmc_address().to_owned();
-    let silent_until = since.saturating_add(p.policy.power_within).unwrap_or(jiff::Timestamp::MAX);
-    if p.at.now < silent_until {
-        p.wake_at(silent_until);
+    p.enter(Step::Verify, p.policy.power_within);
+    if !p.late(p.policy.power_within) {
         return p.wait("power.no-answer", format!("the BMC at {address} gives no usable answer, it is asked again: {why}"));
     }
     let kind = failure::bmc_error(p.state());

@@ -10,7 +10,7 @@ mod wire;
 pub use client::NetrisAccess;
 
 use super::{FabricError, FabricSnapshot};
-use crate::{net::Net, secret::Secret};
+use crate::net::Net;
 use client::Client;
 use ipnet::Ipv4Net;
 use rustls::ClientConfig;
@@ -206,6 +206,16 @@ impl Netris {
         self.client.get(&format!("server-cluster/{id}")).await
     }
 
+    /// Makes a tenant's cluster if it is not there.
+    pub async fn make(&self, network: &NetworkName) -> Result<(), FabricError> {
+        let clusters: Vec<Cluster> = self.client.get("server-cluster").await?;
+        match clusters.iter().any(|c| c.name == network.name) {
+            true => Ok(()),
+            false if network.create => self.create(&network.name).await.map(drop),
+            false => Err(FabricError::NoNetwork(network.name.clone())),
+        }
+    }
+
     /// Deletes a cluster that we made and that holds no server any more.
     pub async fn remove(&self, name: &str) -> Result<(), FabricError> {
         let clusters: Vec<Cluster> = self.client.get("server-cluster").await?;
@@ -232,9 +242,7 @@ fn snapshot(clusters: &[Cluster], vnets: &[Vnet], hardware: &[Hardware]) -> Fabr
         .collect();
     for cluster in clusters {
         let gateway = cluster.resources.vnets.iter().flat_map(|v| &v.ipv4_gateways).find_map(|g| g.prefix.parse::<Ipv4Net>().ok());
-        if let Some(gateway) = gateway {
-            out.gateways.insert(cluster.name.clone(), gateway);
-        }
+        out.networks.insert(cluster.name.clone(), gateway);
     }
     for server in hardware.iter().filter(|h| h.is_server()) {
         let ports: BTreeSet<&str> = server.links.iter().map(|l| l.remote.as_str()).collect();
@@ -259,7 +267,3 @@ fn snapshot(clusters: &[Cluster], vnets: &[Vnet], hardware: &[Hardware]) -> Fabr
     out
 }
 
-/// User and password of the fabric's management.
-pub(crate) fn access(url: String, user: String, password: Secret) -> NetrisAccess {
-    NetrisAccess { url, user, password }
-}

@@ -11,7 +11,5 @@ mod commands;
 mod exec;
 mod expand;
 mod parse;
-#[cfg(test)]
-mod tests;
 
-pub(crate) use exec::{Flow, Io, Out, Shell};
+pub(crate) use exec::{Io, Shell};

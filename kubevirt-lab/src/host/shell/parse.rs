@@ -1,6 +1,6 @@
 //! Text to syntax tree (POSIX.1-2024, Shell Command Language 2.10, the part named in `mod.rs`).
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Nesting that is accepted: scripts are data from outside, and the parser recurses.
 const DEPTH_MAX: usize = 50;
@@ -58,8 +58,11 @@ pub(crate) enum Target {
     Write(Word),
     Append(Word),
     Fd(u8),
-    Here(Word),
+    Here(Document),
 }
+
+/// A here document; its text follows the line on which it is asked for.
+pub(crate) type Document = Arc<OnceLock<Word>>;
 
 pub(crate) type Word = Vec<Part>;
 
@@ -94,8 +97,7 @@ struct Pending {
     end: String,
     quoted: bool,
     strip_tabs: bool,
-    /// The document as it was found, by the order of `<<`.
-    found: Arc<std::sync::Mutex<Option<Word>>>,
+    found: Document,
 }
 
 const RESERVED: &[&str] =
@@ -164,9 +166,8 @@ impl Parser {
         self.next();
         for pending in std::mem::take(&mut self.heredocs) {
             let word = self.heredoc(&pending)?;
-            if let Ok(mut found) = pending.found.lock() {
-                *found = Some(word);
-            }
+            // Each document is pending once.
+            let _ = pending.found.set(word);
         }
         Ok(())
     }
@@ -325,7 +326,7 @@ impl Parser {
             self.blanks();
             match self.redirect()? {
                 Some(redirect) => redirects.push(redirect),
-                None => return Ok(Command { line, body, redirects: settle(redirects) }),
+                None => return Ok(Command { line, body, redirects }),
             }
         }
     }
@@ -468,10 +469,10 @@ impl Parser {
                 Some(c) => self.error(format!("\"{c}\" unexpected")),
             });
         }
-        Ok(Command { line, body: Body::Simple { assignments, words }, redirects: settle(redirects) })
+        Ok(Command { line, body: Body::Simple { assignments, words }, redirects })
     }
 
-    fn redirect(&mut self) -> Result<Option<Redirecting>, SyntaxError> {
+    fn redirect(&mut self) -> Result<Option<Redirect>, SyntaxError> {
         let start = self.at;
         let digit = self.peek().and_then(|c| c.to_digit(10));
         if digit.is_some() {
@@ -488,9 +489,9 @@ impl Parser {
         let fd = digit.map_or(default, |digit| digit as u8);
         if let "<<" | "<<-" = operator {
             let (end, quoted) = self.heredoc_end()?;
-            let found = Arc::new(std::sync::Mutex::new(None));
+            let found = Document::default();
             self.heredocs.push(Pending { end, quoted, strip_tabs: operator == "<<-", found: found.clone() });
-            return Ok(Some(Redirecting::Here(fd, found)));
+            return Ok(Some(Redirect { fd, to: Target::Here(found) }));
         }
         let word = self.word()?.ok_or_else(|| self.error("file name expected after a redirection"))?;
         let to = match operator {
@@ -504,7 +505,7 @@ impl Parser {
             },
             _ => Target::Write(word),
         };
-        Ok(Some(Redirecting::Ready(Redirect { fd, to })))
+        Ok(Some(Redirect { fd, to }))
     }
 
     fn heredoc_end(&mut self) -> Result<(String, bool), SyntaxError> {
@@ -732,10 +733,4 @@ fn push(word: &mut Word, c: char, quoted: bool) {
         Some(Part::Text { text, quoted: same }) if *same == quoted => text.push(c),
         _ => word.push(Part::Text { text: c.to_string(), quoted }),
     }
-}
-
-/// A redirection whose here document may still follow.
-enum Redirecting {
-    Ready(Redirect),
-    Here(u8, Arc<std::sync::Mutex<Option<Word>>>),
 }

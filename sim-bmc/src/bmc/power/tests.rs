@@ -1,15 +1,25 @@
 use super::*;
 use crate::machine::BootProgress;
 
-const TIMINGS: Timings =
-    Timings { power_on_ms: 2000, power_off_ms: 1000, power_cycle_ms: 3000, manager_reset_ms: 0 };
+const TIMINGS: Timings = Timings {
+    power_on_ms: 2000,
+    power_off_ms: 1000,
+    power_cycle_ms: 3000,
+    manager_reset_ms: 0,
+};
 
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(1_700_000_000_000 + ms).unwrap()
 }
 
 fn control(power: Power) -> PowerControl {
-    PowerControl::new(MachineState { power, boot_progress: BootProgress::None }, at(0))
+    PowerControl::new(
+        MachineState {
+            power,
+            boot_progress: BootProgress::None,
+        },
+        at(0),
+    )
 }
 
 /// Plays the driver: carries out what is due, as a machine that obeys at once.
@@ -22,7 +32,13 @@ fn drive(control: &mut PowerControl, now: Timestamp) -> Vec<MachineCommand> {
             MachineCommand::ForceOff => Power::Off,
             _ => control.machine_state().power,
         };
-        control.machine(MachineState { power, boot_progress: BootProgress::None }, now);
+        control.machine(
+            MachineState {
+                power,
+                boot_progress: BootProgress::None,
+            },
+            now,
+        );
         control.applied(true, now);
     }
     done
@@ -96,20 +112,34 @@ fn force_off_waits_for_the_command_in_flight() {
 #[test]
 fn contradictions_are_refused() {
     let cases: &[(Power, ResetType, Refusal)] = &[
-        (Power::Off, ResetType::ForceRestart, Refusal::NeedsPower),
         (Power::Off, ResetType::GracefulRestart, Refusal::NeedsPower),
-        (Power::Off, ResetType::PowerCycle, Refusal::NeedsPower),
         (Power::Off, ResetType::Nmi, Refusal::NeedsPower),
         (Power::PoweringOff, ResetType::On, Refusal::InTransition),
         (Power::PoweringOff, ResetType::ForceRestart, Refusal::InTransition),
     ];
     for (power, reset, refusal) in cases {
         let mut control = control(*power);
-        assert_eq!(control.accept(*reset, &TIMINGS, at(0)), Err(*refusal), "{power:?} {reset:?}");
+        assert_eq!(
+            control.accept(*reset, &TIMINGS, at(0)),
+            Err(*refusal),
+            "{power:?} {reset:?}"
+        );
     }
     let mut control = control(Power::On);
     control.accept(ResetType::ForceOff, &TIMINGS, at(0)).unwrap();
-    assert_eq!(control.accept(ResetType::On, &TIMINGS, at(1)), Err(Refusal::InTransition));
+    assert_eq!(
+        control.accept(ResetType::On, &TIMINGS, at(1)),
+        Err(Refusal::InTransition)
+    );
+}
+
+#[test]
+fn restarts_of_a_machine_that_is_off_power_it_on() {
+    for reset in [ResetType::ForceRestart, ResetType::PowerCycle, ResetType::ForceOn] {
+        let mut control = control(Power::Off);
+        control.accept(reset, &TIMINGS, at(0)).unwrap();
+        assert_eq!(drive(&mut control, at(2000)), [MachineCommand::On], "{reset:?}");
+    }
 }
 
 #[test]

@@ -73,7 +73,12 @@ fn service(_: &Scene<'_>, _: &[String]) -> Option<Document> {
 
 fn collection(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
     let ids = scene.bmc.accounts.iter().map(|(id, _)| id.to_string());
-    Some(Collection::of(schemas::MANAGER_ACCOUNTS, ACCOUNTS, "Accounts", ids))
+    Some(Collection::of(
+        schemas::MANAGER_ACCOUNTS,
+        ACCOUNTS,
+        "Accounts",
+        ids,
+    ))
 }
 
 #[derive(Serialize)]
@@ -119,9 +124,15 @@ fn account(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
         locked: account.locked(scene.now),
         password_change_required: account.must_change,
         account_types: ["Redfish"],
-        links: AccountLinks { role: link(format!("{ROLES}/{}", account.role.name())) },
+        links: AccountLinks {
+            role: link(format!("{ROLES}/{}", account.role.name())),
+        },
     };
-    Some(Document::new(schemas::MANAGER_ACCOUNT, account_uri(id), &resource))
+    Some(Document::new(
+        schemas::MANAGER_ACCOUNT,
+        account_uri(id),
+        &resource,
+    ))
 }
 
 /// The properties that POST and PATCH share, read and checked.
@@ -141,7 +152,10 @@ fn read(fields: &mut Fields<'_>, bmc: &Bmc, this: Option<AccountId>) -> Wanted {
             // A colon could never log in: it ends the user name in Basic authentication (RFC 7617).
             fields.fail("UserName", Message::property_format(name, "UserName"));
         } else if bmc.accounts.named(name).is_some_and(|other| Some(other) != this) {
-            fields.fail("UserName", Message::resource_already_exists("ManagerAccount", "UserName", name));
+            fields.fail(
+                "UserName",
+                Message::resource_already_exists("ManagerAccount", "UserName", name),
+            );
         }
     }
     let password = fields.string("Password").map(Password::new);
@@ -182,7 +196,8 @@ fn create(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
     if bmc.accounts.full() {
         return Err(Failure::bad_request(Message::create_limit_reached()));
     }
-    let (Some(user_name), Some(password), Some(role)) = (wanted.user_name, wanted.password, wanted.role) else {
+    let (Some(user_name), Some(password), Some(role)) = (wanted.user_name, wanted.password, wanted.role)
+    else {
         return Err(Failure::bad_request(Message::unrecognized_request_body()));
     };
     let new = NewAccount {
@@ -194,14 +209,23 @@ fn create(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
     };
     let id = bmc.accounts.add(new, &mut bmc.dice);
     tracing::info!(account = id, "account created");
-    Ok(Done::Created { uri: account_uri(id), headers: HeaderMap::new(), messages: Vec::new() })
+    Ok(Done::Created {
+        uri: account_uri(id),
+        headers: HeaderMap::new(),
+        messages: Vec::new(),
+    })
 }
 
 fn patch(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
-    let Some(id) = parse_id(call.params) else { return Err(Failure::not_found(call.uri)) };
+    let Some(id) = parse_id(call.params) else {
+        return Err(Failure::not_found(call.uri));
+    };
     // ConfigureSelf reaches the own password only (privilege registry, ManagerAccount property overrides).
     let administers = call.who.is_some_and(|who| who.has(&[Privilege::ConfigureUsers]));
-    let only_password = call.body.keys().all(|name| name == "Password" || name.starts_with('@'));
+    let only_password = call
+        .body
+        .keys()
+        .all(|name| name == "Password" || name.starts_with('@'));
     if !administers && !only_password {
         return Err(Failure::forbidden());
     }
@@ -212,9 +236,14 @@ fn patch(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
         // Only the service locks an account; a user may unlock it (ManagerAccount schema, Locked).
         fields.fail("Locked", Message::property_not_in_list("true", "Locked"));
     }
-    let loses_rights = wanted.enabled == Some(false) || wanted.role.is_some_and(|role| role != RoleId::Administrator);
-    if loses_rights && bmc.accounts.is_last_administrator(id) {
-        fields.fail("RoleId", Message::property_value("RoleId"));
+    // Nobody could undo what the last administrator does to itself.
+    if bmc.accounts.is_last_administrator(id) {
+        if wanted.enabled == Some(false) {
+            fields.fail("Enabled", Message::property_value("Enabled"));
+        }
+        if wanted.role.is_some_and(|role| role != RoleId::Administrator) {
+            fields.fail("RoleId", Message::property_value("RoleId"));
+        }
     }
     fields.finish()?;
     apply(bmc, id, wanted, locked);
@@ -225,7 +254,9 @@ fn apply(bmc: &mut Bmc, id: AccountId, wanted: Wanted, locked: Option<bool>) {
     if let Some(password) = &wanted.password {
         bmc.accounts.set_password(id, password, &mut bmc.dice);
     }
-    let Some(account) = bmc.accounts.get_mut(id) else { return };
+    let Some(account) = bmc.accounts.get_mut(id) else {
+        return;
+    };
     if let Some(user_name) = wanted.user_name {
         account.user_name = user_name;
     }
@@ -241,7 +272,9 @@ fn apply(bmc: &mut Bmc, id: AccountId, wanted: Wanted, locked: Option<bool>) {
 }
 
 fn delete(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
-    let Some(id) = parse_id(call.params) else { return Err(Failure::not_found(call.uri)) };
+    let Some(id) = parse_id(call.params) else {
+        return Err(Failure::not_found(call.uri));
+    };
     if bmc.accounts.is_last_administrator(id) {
         return Err(Failure::conflict(Message::resource_cannot_be_deleted()));
     }
@@ -253,7 +286,12 @@ fn delete(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
 }
 
 fn roles(_: &Scene<'_>, _: &[String]) -> Option<Document> {
-    Some(Collection::of(schemas::ROLES, ROLES, "Roles", RoleId::ALL.map(RoleId::name)))
+    Some(Collection::of(
+        schemas::ROLES,
+        ROLES,
+        "Roles",
+        RoleId::ALL.map(RoleId::name),
+    ))
 }
 
 #[derive(Serialize)]
@@ -276,5 +314,9 @@ fn role(_: &Scene<'_>, params: &[String]) -> Option<Document> {
         is_predefined: true,
         assigned_privileges: role.privileges(),
     };
-    Some(Document::new(schemas::ROLE, format!("{ROLES}/{}", role.name()), &resource))
+    Some(Document::new(
+        schemas::ROLE,
+        format!("{ROLES}/{}", role.name()),
+        &resource,
+    ))
 }

@@ -21,14 +21,23 @@ pub(super) const ROUTES: &[Route] = &[
     Route::get("/redfish/v1/Systems/1/BootOptions/{}", COMPONENTS, option).patch(patch_option),
     Route::get(BIOS, COMPONENTS, bios),
     Route::get(BIOS_SETTINGS, COMPONENTS, settings).patch(patch_settings),
-    Route::action("/redfish/v1/Systems/1/Bios/Actions/Bios.ResetBios", COMPONENTS, reset_bios),
+    Route::action(
+        "/redfish/v1/Systems/1/Bios/Actions/Bios.ResetBios",
+        COMPONENTS,
+        reset_bios,
+    ),
     Route::get(SECURE_BOOT, COMPONENTS, secure_boot).patch(patch_secure_boot),
 ];
 
 fn options(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
     let options = scene.bmc.boot.options(&scene.bmc.hardware);
     let ids = options.iter().map(|option| option.reference());
-    Some(Collection::of(schemas::BOOT_OPTIONS, OPTIONS, "Boot Options", ids))
+    Some(Collection::of(
+        schemas::BOOT_OPTIONS,
+        OPTIONS,
+        "Boot Options",
+        ids,
+    ))
 }
 
 #[derive(Serialize)]
@@ -49,10 +58,14 @@ struct BootOptionResource {
 fn option(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
     let wanted = params.first()?;
     let hardware = &scene.bmc.hardware;
-    let option =
-        scene.bmc.boot.options(hardware).into_iter().find(|option| option.reference() == *wanted)?;
+    let option = scene
+        .bmc
+        .boot
+        .options(hardware)
+        .into_iter()
+        .find(|option| option.reference() == *wanted)?;
     let related_item: Vec<Link> = match &option.device {
-        BootDevice::Drive { id } => super::storage::drive_uri(hardware, id).map(link).into_iter().collect(),
+        BootDevice::Drive { id } => vec![link(super::storage::drive_uri(id))],
         BootDevice::Pxe { nic } | BootDevice::Http { nic } => {
             vec![link(format!("{SYSTEM_URI}/EthernetInterfaces/{nic}"))]
         }
@@ -68,7 +81,11 @@ fn option(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
         related_count: related_item.len(),
         related_item,
     };
-    Some(Document::new(schemas::BOOT_OPTION, format!("{OPTIONS}/{wanted}"), &resource))
+    Some(Document::new(
+        schemas::BOOT_OPTION,
+        format!("{OPTIONS}/{wanted}"),
+        &resource,
+    ))
 }
 
 fn patch_option(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
@@ -136,7 +153,10 @@ const BIOS_CONTEXT: &str = "/redfish/v1/$metadata#Bios.Bios";
 fn current_attributes(bmc: &Bmc) -> Map<String, Value> {
     let defaults = &bmc.personality.product().bios.attributes;
     let value = |name: &String, default: &Value| bmc.boot.bios.get(name).unwrap_or(default).clone();
-    defaults.iter().map(|(name, default)| (name.clone(), value(name, default))).collect()
+    defaults
+        .iter()
+        .map(|(name, default)| (name.clone(), value(name, default)))
+        .collect()
 }
 
 fn bios(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
@@ -152,7 +172,9 @@ fn bios(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
             supported_apply_times: ["OnReset"],
         },
         actions: BiosActions {
-            reset: ResetBios { target: "/redfish/v1/Systems/1/Bios/Actions/Bios.ResetBios" },
+            reset: ResetBios {
+                target: "/redfish/v1/Systems/1/Bios/Actions/Bios.ResetBios",
+            },
         },
     };
     Some(Document::new(schemas::BIOS, BIOS, &resource))
@@ -219,7 +241,11 @@ fn secure_boot(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
         id: "SecureBoot",
         name: "UEFI Secure Boot",
         secure_boot_enable: boot.secure_boot_enable,
-        secure_boot_current_boot: if boot.secure_boot_current { "Enabled" } else { "Disabled" },
+        secure_boot_current_boot: if boot.secure_boot_current {
+            "Enabled"
+        } else {
+            "Disabled"
+        },
         secure_boot_mode: "UserMode",
     };
     Some(Document::new(schemas::SECURE_BOOT, SECURE_BOOT, &resource))

@@ -12,7 +12,12 @@ use crate::redfish::route::{COMPONENTS, Call, Done, Route, Scene};
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/redfish/v1/Chassis", COMPONENTS, |_, _| {
-        Some(Collection::of(schemas::CHASSIS_COLLECTION, "/redfish/v1/Chassis", "Chassis", ["1"]))
+        Some(Collection::of(
+            schemas::CHASSIS_COLLECTION,
+            "/redfish/v1/Chassis",
+            "Chassis",
+            ["1"],
+        ))
     }),
     Route::get(CHASSIS_URI, COMPONENTS, chassis).patch(patch),
 ];
@@ -33,6 +38,7 @@ struct Chassis<'a> {
     location_indicator_active: bool,
     power_state: Power,
     status: Status,
+    drives: Link,
     links: Links,
 }
 
@@ -64,12 +70,15 @@ fn chassis(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
         location_indicator_active: bmc.settings.location_indicator,
         power_state: bmc.power.reported(),
         status: ENABLED,
+        drives: link(format!("{CHASSIS_URI}/Drives")),
         links: Links {
             computer_systems: [link(SYSTEM_URI)],
             managed_by: [link(MANAGER_URI)],
             managers_in_chassis: [link(MANAGER_URI)],
             drives: super::storage::drive_links(hardware),
-            processors: processors.map(|id| link(format!("{SYSTEM_URI}/Processors/{id}"))).collect(),
+            processors: processors
+                .map(|id| link(format!("{SYSTEM_URI}/Processors/{id}")))
+                .collect(),
         },
     };
     Some(Document::new(schemas::CHASSIS, CHASSIS_URI, &resource))

@@ -21,7 +21,12 @@ fn processors(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
     let hardware = &scene.bmc.hardware;
     let cpus = hardware.processors.iter().map(|processor| processor.id.as_str());
     let gpus = hardware.gpus.iter().map(|gpu| gpu.id.as_str());
-    Some(Collection::of(schemas::PROCESSORS, PROCESSORS, "Processors", cpus.chain(gpus)))
+    Some(Collection::of(
+        schemas::PROCESSORS,
+        PROCESSORS,
+        "Processors",
+        cpus.chain(gpus),
+    ))
 }
 
 /// CPU and GPU alike; what one of them has not is left out.
@@ -93,7 +98,9 @@ fn cpu(cpu: &Processor) -> ProcessorResource<'_> {
         firmware_version: None,
         memory_summary: None,
         status: ENABLED,
-        links: ProcessorLinks { chassis: link(CHASSIS_URI) },
+        links: ProcessorLinks {
+            chassis: link(CHASSIS_URI),
+        },
     }
 }
 
@@ -114,9 +121,13 @@ fn gpu(gpu: &Gpu) -> ProcessorResource<'_> {
         serial_number: Some(&gpu.serial),
         part_number: Some(&gpu.part_number),
         firmware_version: Some(&gpu.firmware),
-        memory_summary: Some(ProcessorMemory { total_mib: gpu.memory_mib }),
+        memory_summary: Some(ProcessorMemory {
+            total_mib: gpu.memory_mib,
+        }),
         status: ENABLED,
-        links: ProcessorLinks { chassis: link(CHASSIS_URI) },
+        links: ProcessorLinks {
+            chassis: link(CHASSIS_URI),
+        },
     }
 }
 
@@ -126,12 +137,21 @@ fn processor(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
     let cpus = hardware.processors.iter().map(cpu);
     let mut all = cpus.chain(hardware.gpus.iter().map(gpu));
     let resource = all.find(|resource| resource.id == wanted)?;
-    Some(Document::new(schemas::PROCESSOR, format!("{PROCESSORS}/{wanted}"), &resource))
+    Some(Document::new(
+        schemas::PROCESSOR,
+        format!("{PROCESSORS}/{wanted}"),
+        &resource,
+    ))
 }
 
 fn memory(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
     let ids = scene.bmc.hardware.memory.iter().map(|dimm| dimm.id.as_str());
-    Some(Collection::of(schemas::MEMORY_COLLECTION, MEMORY, "Memory Modules", ids))
+    Some(Collection::of(
+        schemas::MEMORY_COLLECTION,
+        MEMORY,
+        "Memory Modules",
+        ids,
+    ))
 }
 
 #[derive(Serialize)]
@@ -163,10 +183,17 @@ struct MemoryLinks {
 fn dimm(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
     let wanted = params.first()?;
     let hardware = &scene.bmc.hardware;
-    let (index, dimm): (usize, &Dimm) =
-        hardware.memory.iter().enumerate().find(|(_, dimm)| dimm.id == *wanted)?;
+    let (index, dimm): (usize, &Dimm) = hardware
+        .memory
+        .iter()
+        .enumerate()
+        .find(|(_, dimm)| dimm.id == *wanted)?;
     // Modules are spread over the sockets in equal runs.
-    let per_socket = hardware.memory.len().div_ceil(hardware.processors.len().max(1)).max(1);
+    let per_socket = hardware
+        .memory
+        .len()
+        .div_ceil(hardware.processors.len().max(1))
+        .max(1);
     let socket = hardware.processors.get(index / per_socket);
     let resource = MemoryResource {
         id: &dimm.id,
@@ -188,5 +215,9 @@ fn dimm(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
                 .collect(),
         },
     };
-    Some(Document::new(schemas::MEMORY, format!("{MEMORY}/{wanted}"), &resource))
+    Some(Document::new(
+        schemas::MEMORY,
+        format!("{MEMORY}/{wanted}"),
+        &resource,
+    ))
 }

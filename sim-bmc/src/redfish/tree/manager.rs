@@ -1,6 +1,6 @@
 //! The manager: the BMC itself, its clock, its network protocols, and its reset.
 
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,7 +18,12 @@ const MAX_NTP_SERVERS: usize = 8;
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/redfish/v1/Managers", MANAGER, |_, _| {
-        Some(Collection::of(schemas::MANAGERS, "/redfish/v1/Managers", "Managers", ["1"]))
+        Some(Collection::of(
+            schemas::MANAGERS,
+            "/redfish/v1/Managers",
+            "Managers",
+            ["1"],
+        ))
     }),
     Route::get(MANAGER_URI, MANAGER, manager).patch(patch),
     Route::action("/redfish/v1/Managers/1/Actions/Manager.Reset", MANAGER, reset),
@@ -27,7 +32,7 @@ pub(super) const ROUTES: &[Route] = &[
 
 /// BMC clocks show whole seconds.
 pub(super) fn whole_seconds(at: Timestamp) -> Timestamp {
-    at.round(Unit::Second).unwrap_or(at)
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 #[derive(Serialize)]
@@ -177,10 +182,21 @@ fn network_protocol(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
         name: "Manager Network Protocol",
         host_name: &settings.host_name,
         status: ENABLED,
-        https: Protocol { protocol_enabled: true, port: scene.bmc.personality.https_port },
-        ntp: Ntp { protocol_enabled: settings.ntp_enabled, port: 123, servers: &settings.ntp_servers },
+        https: Protocol {
+            protocol_enabled: true,
+            port: scene.bmc.personality.https_port,
+        },
+        ntp: Ntp {
+            protocol_enabled: settings.ntp_enabled,
+            port: 123,
+            servers: &settings.ntp_servers,
+        },
     };
-    Some(Document::new(schemas::MANAGER_NETWORK_PROTOCOL, PROTOCOL, &resource))
+    Some(Document::new(
+        schemas::MANAGER_NETWORK_PROTOCOL,
+        PROTOCOL,
+        &resource,
+    ))
 }
 
 fn patch_network_protocol(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
@@ -195,7 +211,10 @@ fn patch_network_protocol(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure
                     None
                 }
                 Err(value) => {
-                    ntp.fail("NTPServers", Message::property_type(&value.to_string(), "NTPServers"));
+                    ntp.fail(
+                        "NTPServers",
+                        Message::property_type(&value.to_string(), "NTPServers"),
+                    );
                     None
                 }
             }

@@ -14,16 +14,34 @@ const BMC_PORT: &str = "eth0";
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get(HOST, COMPONENTS, host_interfaces),
-    Route::get("/redfish/v1/Systems/1/EthernetInterfaces/{}", COMPONENTS, host_interface),
+    Route::get(
+        "/redfish/v1/Systems/1/EthernetInterfaces/{}",
+        COMPONENTS,
+        host_interface,
+    ),
     Route::get(BMC, MANAGER, |_, _| {
-        Some(Collection::of(schemas::ETHERNET_INTERFACES, BMC, "BMC Ethernet Interfaces", [BMC_PORT]))
+        Some(Collection::of(
+            schemas::ETHERNET_INTERFACES,
+            BMC,
+            "BMC Ethernet Interfaces",
+            [BMC_PORT],
+        ))
     }),
-    Route::get("/redfish/v1/Managers/1/EthernetInterfaces/eth0", MANAGER, bmc_interface),
+    Route::get(
+        "/redfish/v1/Managers/1/EthernetInterfaces/eth0",
+        MANAGER,
+        bmc_interface,
+    ),
 ];
 
 fn host_interfaces(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
     let ids = scene.bmc.hardware.nics.iter().map(|nic| nic.id.as_str());
-    Some(Collection::of(schemas::ETHERNET_INTERFACES, HOST, "Ethernet Interfaces", ids))
+    Some(Collection::of(
+        schemas::ETHERNET_INTERFACES,
+        HOST,
+        "Ethernet Interfaces",
+        ids,
+    ))
 }
 
 #[derive(Serialize)]
@@ -68,9 +86,14 @@ fn host_interface(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
         link_status: "LinkUp",
         interface_enabled: true,
         host_name: None,
-        uefi_device_path: Some(format!("PciRoot(0x0)/Pci(0x2,0x{index:X})/{}", crate::bmc::mac_node(nic.mac))),
+        uefi_device_path: Some(format!(
+            "PciRoot(0x0)/Pci(0x2,0x{index:X})/{}",
+            crate::bmc::mac_node(nic.mac)
+        )),
         status: ENABLED,
-        links: Some(Links { chassis: link(CHASSIS_URI) }),
+        links: Some(Links {
+            chassis: link(CHASSIS_URI),
+        }),
     };
     Some(Document::new(
         schemas::ETHERNET_INTERFACE,

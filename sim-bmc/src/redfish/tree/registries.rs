@@ -12,7 +12,12 @@ const REGISTRIES: &str = "/redfish/v1/Registries";
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get(REGISTRIES, MANAGER, |_, _| {
-        Some(Collection::of(schemas::MESSAGE_REGISTRY_FILES, REGISTRIES, "Message Registries", [BASE_PREFIX]))
+        Some(Collection::of(
+            schemas::MESSAGE_REGISTRY_FILES,
+            REGISTRIES,
+            "Message Registries",
+            [BASE_PREFIX],
+        ))
     }),
     Route::get("/redfish/v1/Registries/{}", MANAGER, file),
     Route::get("/redfish/v1/Registries/{}/{}", MANAGER, registry),
@@ -51,7 +56,11 @@ fn file(_: &Scene<'_>, params: &[String]) -> Option<Document> {
             publication_uri: format!("https://redfish.dmtf.org/registries/{BASE_VERSION}.json"),
         }],
     };
-    Some(Document::new(schemas::MESSAGE_REGISTRY_FILE, format!("{REGISTRIES}/{BASE_PREFIX}"), &resource))
+    Some(Document::new(
+        schemas::MESSAGE_REGISTRY_FILE,
+        format!("{REGISTRIES}/{BASE_PREFIX}"),
+        &resource,
+    ))
 }
 
 fn registry(_: &Scene<'_>, params: &[String]) -> Option<Document> {
@@ -60,5 +69,8 @@ fn registry(_: &Scene<'_>, params: &[String]) -> Option<Document> {
     }
     // Parsed for each of these rare requests rather than held: the file is 114 KiB.
     let body: Map<String, Value> = serde_json::from_str(BASE_JSON).ok()?;
-    Some(Document::plain(&format!("{REGISTRIES}/{BASE_PREFIX}/{BASE_VERSION}"), body))
+    Some(Document::plain(
+        &format!("{REGISTRIES}/{BASE_PREFIX}/{BASE_VERSION}"),
+        body,
+    ))
 }

@@ -14,7 +14,9 @@ pub(super) const ROUTES: &[Route] = &[
     Route::get("/redfish", MANAGER, versions),
     Route::get("/redfish/v1", MANAGER, root),
     Route::get("/redfish/v1/odata", MANAGER, odata),
-    Route::get("/redfish/v1/$metadata", MANAGER, |_, _| Some(Document::metadata("/redfish/v1/$metadata"))),
+    Route::get("/redfish/v1/$metadata", MANAGER, |_, _| {
+        Some(Document::metadata("/redfish/v1/$metadata"))
+    }),
 ];
 
 #[derive(Serialize)]
@@ -101,7 +103,10 @@ fn root(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
                 no_links: true,
                 max_levels: MAX_LEVELS,
             },
-            deep_operations: DeepOperations { patch: false, post: false },
+            deep_operations: DeepOperations {
+                patch: false,
+                post: false,
+            },
         },
         systems: link("/redfish/v1/Systems"),
         chassis: link("/redfish/v1/Chassis"),
@@ -111,7 +116,10 @@ fn root(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
         update_service: link("/redfish/v1/UpdateService"),
         tasks: link("/redfish/v1/TaskService"),
         registries: link("/redfish/v1/Registries"),
-        links: Links { sessions: link(super::SESSIONS_URI), manager_providing_service: link(super::MANAGER_URI) },
+        links: Links {
+            sessions: link(super::SESSIONS_URI),
+            manager_providing_service: link(super::MANAGER_URI),
+        },
     };
     Some(Document::new(schemas::SERVICE_ROOT, "/redfish/v1/", &root))
 }
@@ -134,5 +142,8 @@ fn versions(_: &Scene<'_>, _: &[String]) -> Option<Document> {
 
 fn odata(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
     let root = root(scene, &[])?;
-    Some(Document::plain("/redfish/v1/odata", metadata::service_document(&root.body)))
+    Some(Document::plain(
+        "/redfish/v1/odata",
+        metadata::service_document(&root.body),
+    ))
 }

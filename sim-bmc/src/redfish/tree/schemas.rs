@@ -23,6 +23,7 @@ schemas! {
     COMPUTER_SYSTEM = "ComputerSystem", "v1_22_4";
     COMPUTER_SYSTEMS = "ComputerSystemCollection";
     DRIVE = "Drive", "v1_19_2";
+    DRIVES = "DriveCollection";
     ETHERNET_INTERFACE = "EthernetInterface", "v1_12_4";
     ETHERNET_INTERFACES = "EthernetInterfaceCollection";
     MANAGER = "Manager", "v1_19_3";

@@ -16,7 +16,9 @@ pub(super) const ROUTES: &[Route] = &[
     Route::get("/redfish/v1/SessionService", MANAGER, service).patch(patch_service),
     Route::get(SESSIONS_URI, SESSIONS, collection).post(open),
     Route::action(SESSION_MEMBERS_URI, SESSIONS, open),
-    Route::get("/redfish/v1/SessionService/Sessions/{}", SESSION, session).delete(close).owned(owner),
+    Route::get("/redfish/v1/SessionService/Sessions/{}", SESSION, session)
+        .delete(close)
+        .owned(owner),
 ];
 
 #[derive(Serialize)]
@@ -39,7 +41,11 @@ fn service(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
         status: ENABLED,
         sessions: link(SESSIONS_URI),
     };
-    Some(Document::new(schemas::SESSION_SERVICE, "/redfish/v1/SessionService", &service))
+    Some(Document::new(
+        schemas::SESSION_SERVICE,
+        "/redfish/v1/SessionService",
+        &service,
+    ))
 }
 
 fn patch_service(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
@@ -114,16 +120,26 @@ fn open(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
         Failure::unauthorized()
     })?;
     let Some((id, token)) = bmc.sessions.open(account, &user, &mut bmc.dice, call.now) else {
-        return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, Message::session_limit()));
+        return Err(Failure::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            Message::session_limit(),
+        ));
     };
     let mut headers = HeaderMap::new();
     if let Ok(mut token) = HeaderValue::try_from(token) {
         token.set_sensitive(true);
         headers.insert("x-auth-token", token);
     }
-    let must_change = bmc.accounts.get(account).is_some_and(|account| account.must_change);
+    let must_change = bmc
+        .accounts
+        .get(account)
+        .is_some_and(|account| account.must_change);
     let messages = must_change.then(|| Message::password_change_required(&account_uri(account)));
-    Ok(Done::Created { uri: uri(id), headers, messages: messages.into_iter().collect() })
+    Ok(Done::Created {
+        uri: uri(id),
+        headers,
+        messages: messages.into_iter().collect(),
+    })
 }
 
 fn close(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {

@@ -8,41 +8,57 @@ use crate::redfish::document::{Collection, Document, ENABLED, Link, Status, link
 use crate::redfish::route::{COMPONENTS, Route, Scene};
 
 const STORAGE: &str = "/redfish/v1/Systems/1/Storage";
+/// Drives hang under the chassis: the path under Storage is deprecated in the Drive schema.
+const DRIVES: &str = "/redfish/v1/Chassis/1/Drives";
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get(STORAGE, COMPONENTS, storages),
     Route::get("/redfish/v1/Systems/1/Storage/{}", COMPONENTS, storage),
-    Route::get("/redfish/v1/Systems/1/Storage/{}/Controllers", COMPONENTS, controllers),
-    Route::get("/redfish/v1/Systems/1/Storage/{}/Controllers/{}", COMPONENTS, controller),
-    Route::get("/redfish/v1/Systems/1/Storage/{}/Drives/{}", COMPONENTS, drive),
+    Route::get(
+        "/redfish/v1/Systems/1/Storage/{}/Controllers",
+        COMPONENTS,
+        controllers,
+    ),
+    Route::get(
+        "/redfish/v1/Systems/1/Storage/{}/Controllers/{}",
+        COMPONENTS,
+        controller,
+    ),
+    Route::get(DRIVES, COMPONENTS, drives),
+    Route::get("/redfish/v1/Chassis/1/Drives/{}", COMPONENTS, drive),
     Route::get("/redfish/v1/Systems/1/Storage/{}/Volumes", COMPONENTS, volumes),
     Route::get("/redfish/v1/Systems/1/Storage/{}/Volumes/{}", COMPONENTS, volume),
 ];
 
 /// Where a drive is, by its id.
-pub(super) fn drive_uri(hardware: &Hardware, id: &str) -> Option<String> {
-    let owner = hardware.storage.iter().find(|storage| storage.drives.iter().any(|drive| drive.id == id))?;
-    Some(format!("{STORAGE}/{}/Drives/{id}", owner.id))
+pub(super) fn drive_uri(id: &str) -> String {
+    format!("{DRIVES}/{id}")
 }
 
 pub(super) fn drive_links(hardware: &Hardware) -> Vec<Link> {
-    hardware.drives().filter_map(|drive| drive_uri(hardware, &drive.id)).map(link).collect()
+    hardware
+        .drives()
+        .map(|drive| link(drive_uri(&drive.id)))
+        .collect()
 }
 
 fn find<'a>(scene: &Scene<'a>, params: &[String]) -> Option<&'a StorageController> {
     let wanted = params.first()?;
-    scene.bmc.hardware.storage.iter().find(|storage| storage.id == *wanted)
-}
-
-fn find_drive<'a>(scene: &Scene<'a>, params: &[String]) -> Option<(&'a StorageController, &'a Drive)> {
-    let storage = find(scene, params)?;
-    let wanted = params.get(1)?;
-    let drive = storage.drives.iter().find(|drive| drive.id == *wanted)?;
-    Some((storage, drive))
+    scene
+        .bmc
+        .hardware
+        .storage
+        .iter()
+        .find(|storage| storage.id == *wanted)
 }
 
 fn storages(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
-    let ids = scene.bmc.hardware.storage.iter().map(|storage| storage.id.as_str());
+    let ids = scene
+        .bmc
+        .hardware
+        .storage
+        .iter()
+        .map(|storage| storage.id.as_str());
     Some(Collection::of(schemas::STORAGES, STORAGE, "Storage", ids))
 }
 
@@ -74,17 +90,28 @@ fn storage(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
         name: &storage.name,
         status: ENABLED,
         controllers: link(format!("{uri}/Controllers")),
-        drives: storage.drives.iter().map(|drive| link(format!("{uri}/Drives/{}", drive.id))).collect(),
+        drives: storage
+            .drives
+            .iter()
+            .map(|drive| link(drive_uri(&drive.id)))
+            .collect(),
         drive_count: storage.drives.len(),
         volumes: link(format!("{uri}/Volumes")),
-        links: StorageLinks { enclosures: [link(CHASSIS_URI)] },
+        links: StorageLinks {
+            enclosures: [link(CHASSIS_URI)],
+        },
     };
     Some(Document::new(schemas::STORAGE, uri, &resource))
 }
 
 fn controllers(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
     let uri = format!("{STORAGE}/{}/Controllers", find(scene, params)?.id);
-    Some(Collection::of(schemas::STORAGE_CONTROLLERS, &uri, "Storage Controllers", ["0"]))
+    Some(Collection::of(
+        schemas::STORAGE_CONTROLLERS,
+        &uri,
+        "Storage Controllers",
+        ["0"],
+    ))
 }
 
 #[derive(Serialize)]
@@ -144,12 +171,19 @@ struct DriveResource<'a> {
 #[serde(rename_all = "PascalCase")]
 struct DriveLinks {
     chassis: Link,
+    storage: Link,
     volumes: [Link; 1],
 }
 
 fn drive(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
-    let (storage, drive) = find_drive(scene, params)?;
-    let uri = format!("{STORAGE}/{}", storage.id);
+    let wanted = params.first()?;
+    let mut all = scene
+        .bmc
+        .hardware
+        .storage
+        .iter()
+        .flat_map(|s| s.drives.iter().map(move |drive| (s, drive)));
+    let (storage, drive): (&StorageController, &Drive) = all.find(|(_, drive)| drive.id == *wanted)?;
     let resource = DriveResource {
         id: &drive.id,
         name: &drive.id,
@@ -165,10 +199,16 @@ fn drive(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
         status: ENABLED,
         links: DriveLinks {
             chassis: link(CHASSIS_URI),
-            volumes: [link(format!("{uri}/Volumes/{}", drive.id))],
+            storage: link(format!("{STORAGE}/{}", storage.id)),
+            volumes: [link(format!("{STORAGE}/{}/Volumes/{}", storage.id, drive.id))],
         },
     };
-    Some(Document::new(schemas::DRIVE, format!("{uri}/Drives/{}", drive.id), &resource))
+    Some(Document::new(schemas::DRIVE, drive_uri(&drive.id), &resource))
+}
+
+fn drives(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
+    let ids = scene.bmc.hardware.drives().map(|drive| drive.id.as_str());
+    Some(Collection::of(schemas::DRIVES, DRIVES, "Drives", ids))
 }
 
 fn volumes(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
@@ -202,8 +242,9 @@ struct VolumeLinks {
 }
 
 fn volume(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
-    let (storage, drive) = find_drive(scene, params)?;
-    let uri = format!("{STORAGE}/{}", storage.id);
+    let storage = find(scene, params)?;
+    let wanted = params.get(1)?;
+    let drive = storage.drives.iter().find(|drive| drive.id == *wanted)?;
     let resource = VolumeResource {
         id: &drive.id,
         name: &drive.id,
@@ -212,7 +253,14 @@ fn volume(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
         block_size_bytes: drive.block_size_bytes,
         encrypted: false,
         status: ENABLED,
-        links: VolumeLinks { drives: [link(format!("{uri}/Drives/{}", drive.id))], drive_count: 1 },
+        links: VolumeLinks {
+            drives: [link(drive_uri(&drive.id))],
+            drive_count: 1,
+        },
     };
-    Some(Document::new(schemas::VOLUME, format!("{uri}/Volumes/{}", drive.id), &resource))
+    Some(Document::new(
+        schemas::VOLUME,
+        format!("{STORAGE}/{}/Volumes/{}", storage.id, drive.id),
+        &resource,
+    ))
 }

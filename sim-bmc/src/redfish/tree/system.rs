@@ -17,10 +17,19 @@ use crate::redfish::route::{COMPONENTS, Call, Done, Route, Scene};
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get("/redfish/v1/Systems", COMPONENTS, |_, _| {
-        Some(Collection::of(schemas::COMPUTER_SYSTEMS, "/redfish/v1/Systems", "Computer Systems", ["1"]))
+        Some(Collection::of(
+            schemas::COMPUTER_SYSTEMS,
+            "/redfish/v1/Systems",
+            "Computer Systems",
+            ["1"],
+        ))
     }),
     Route::get(SYSTEM_URI, COMPONENTS, system).patch(patch),
-    Route::action("/redfish/v1/Systems/1/Actions/ComputerSystem.Reset", COMPONENTS, reset),
+    Route::action(
+        "/redfish/v1/Systems/1/Actions/ComputerSystem.Reset",
+        COMPONENTS,
+        reset,
+    ),
     Route::action(
         "/redfish/v1/Systems/1/Actions/ComputerSystem.SetDefaultBootOrder",
         COMPONENTS,
@@ -28,8 +37,11 @@ pub(super) const ROUTES: &[Route] = &[
     ),
 ];
 
-const ALL_ENABLED: [OverrideEnabled; 3] =
-    [OverrideEnabled::Disabled, OverrideEnabled::Once, OverrideEnabled::Continuous];
+const ALL_ENABLED: [OverrideEnabled; 3] = [
+    OverrideEnabled::Disabled,
+    OverrideEnabled::Once,
+    OverrideEnabled::Continuous,
+];
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -99,15 +111,12 @@ struct ProcessorSummary<'a> {
     core_count: u32,
     logical_processor_count: u32,
     model: &'a str,
-    status: Status,
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "PascalCase")]
 struct MemorySummary {
     #[serde(rename = "TotalSystemMemoryGiB")]
     total_gib: u64,
-    status: Status,
 }
 
 #[derive(Serialize)]
@@ -164,26 +173,43 @@ fn system(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
             last_state: state.boot_progress,
             last_state_time: super::manager::whole_seconds(bmc.clock(bmc.power.boot_progress_at())),
         },
-        last_reset_time: bmc.power.last_reset_at().map(|at| super::manager::whole_seconds(bmc.clock(at))),
+        last_reset_time: bmc
+            .power
+            .last_reset_at()
+            .map(|at| super::manager::whole_seconds(bmc.clock(at))),
         processor_summary: ProcessorSummary {
             count: hardware.processors.len(),
             core_count: hardware.cores(),
             logical_processor_count: hardware.threads(),
-            model: hardware.processors.first().map_or("", |processor| &processor.model),
-            status: ENABLED,
+            model: hardware
+                .processors
+                .first()
+                .map_or("", |processor| &processor.model),
         },
-        memory_summary: MemorySummary { total_gib: hardware.memory_mib() / 1024, status: ENABLED },
+        memory_summary: MemorySummary {
+            total_gib: hardware.memory_mib() / 1024,
+        },
         processors: sub("Processors"),
         memory: sub("Memory"),
         storage: sub("Storage"),
         ethernet_interfaces: sub("EthernetInterfaces"),
         bios: sub("Bios"),
-        secure_boot: bmc.personality.product().bios.secure_boot.then(|| sub("SecureBoot")),
-        links: Links { chassis: [link(CHASSIS_URI)], managed_by: [link(MANAGER_URI)] },
+        secure_boot: bmc
+            .personality
+            .product()
+            .bios
+            .secure_boot
+            .then(|| sub("SecureBoot")),
+        links: Links {
+            chassis: [link(CHASSIS_URI)],
+            managed_by: [link(MANAGER_URI)],
+        },
         actions: Actions {
             reset: Action {
                 target: format!("{SYSTEM_URI}/Actions/ComputerSystem.Reset"),
-                allowable: ResetValues { values: ResetType::ALL },
+                allowable: ResetValues {
+                    values: ResetType::ALL,
+                },
             },
             set_default_boot_order: Action {
                 target: format!("{SYSTEM_URI}/Actions/ComputerSystem.SetDefaultBootOrder"),
@@ -204,7 +230,12 @@ fn boot(bmc: &Bmc) -> Boot<'_> {
         mode_values: modes(bmc),
         http_boot_uri: bmc.boot.over.http_uri.as_deref(),
         boot_order_property_selection: "BootOrder",
-        boot_order: bmc.boot.order(&bmc.hardware).into_iter().map(boot_reference).collect(),
+        boot_order: bmc
+            .boot
+            .order(&bmc.hardware)
+            .into_iter()
+            .map(boot_reference)
+            .collect(),
         boot_options: sub("BootOptions"),
     }
 }
@@ -223,7 +254,10 @@ struct BootWish {
 fn read_boot(fields: &mut Fields<'_>, bmc: &Bmc) -> BootWish {
     let wish = BootWish {
         enabled: fields.choice("BootSourceOverrideEnabled", &ALL_ENABLED),
-        target: fields.choice("BootSourceOverrideTarget", &bmc.personality.product().boot.targets),
+        target: fields.choice(
+            "BootSourceOverrideTarget",
+            &bmc.personality.product().boot.targets,
+        ),
         mode: fields.choice("BootSourceOverrideMode", &modes(bmc)),
         http_uri: fields.text("HttpBootUri", 2048),
         order: read_order(fields, &bmc.boot.options(&bmc.hardware)),
@@ -242,7 +276,9 @@ fn read_order(fields: &mut Fields<'_>, options: &[BootOption]) -> Option<Vec<u16
     let wanted = fields.array("BootOrder")?;
     let mut order = Vec::with_capacity(wanted.len());
     for value in &wanted {
-        let known = value.as_str().and_then(|name| options.iter().find(|option| option.reference() == name));
+        let known = value
+            .as_str()
+            .and_then(|name| options.iter().find(|option| option.reference() == name));
         match known {
             Some(option) if !order.contains(&option.number) => order.push(option.number),
             Some(_) => fields.fail("BootOrder", Message::property_value("BootOrder")),
@@ -259,7 +295,9 @@ fn patch(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
     let mut fields = Fields::patch(call.body, call.current);
     let asset_tag = fields.text("AssetTag", MAX_TEXT);
     let indicator = fields.boolean("LocationIndicatorActive");
-    let wish = fields.object("Boot", |boot| read_boot(boot, bmc)).unwrap_or_default();
+    let wish = fields
+        .object("Boot", |boot| read_boot(boot, bmc))
+        .unwrap_or_default();
     fields.finish()?;
     if let Some(tag) = asset_tag {
         bmc.settings.asset_tag = tag;
@@ -292,7 +330,9 @@ fn reset(bmc: &mut Bmc, call: Call<'_>) -> Result<Done, Failure> {
         fields.missing("ResetType");
     }
     fields.finish()?;
-    let Some(reset) = reset else { return Err(Failure::bad_request(Message::unrecognized_request_body())) };
+    let Some(reset) = reset else {
+        return Err(Failure::bad_request(Message::unrecognized_request_body()));
+    };
     let timings = bmc.personality.timings;
     match bmc.power.accept(reset, &timings, call.now) {
         Ok(()) => {

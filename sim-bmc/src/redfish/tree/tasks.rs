@@ -13,7 +13,9 @@ const TASKS: &str = "/redfish/v1/TaskService/Tasks";
 
 pub(super) const ROUTES: &[Route] = &[
     Route::get(SERVICE, MANAGER, service),
-    Route::get(TASKS, MANAGER, |_, _| Some(Collection::of(schemas::TASKS, TASKS, "Tasks", [""; 0]))),
+    Route::get(TASKS, MANAGER, |_, _| {
+        Some(Collection::of(schemas::TASKS, TASKS, "Tasks", [""; 0]))
+    }),
 ];
 
 #[derive(Serialize)]

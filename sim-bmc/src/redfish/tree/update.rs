@@ -23,7 +23,12 @@ struct UpdateService {
     service_enabled: bool,
     status: Status,
     firmware_inventory: Link,
+    /// None yet, said so: sushy takes an UpdateService without the object for a broken one.
+    actions: NoActions,
 }
+
+#[derive(Serialize)]
+struct NoActions {}
 
 fn service(_: &Scene<'_>, _: &[String]) -> Option<Document> {
     let resource = UpdateService {
@@ -32,6 +37,7 @@ fn service(_: &Scene<'_>, _: &[String]) -> Option<Document> {
         service_enabled: true,
         status: ENABLED,
         firmware_inventory: link(INVENTORY),
+        actions: NoActions {},
     };
     Some(Document::new(schemas::UPDATE_SERVICE, SERVICE, &resource))
 }
@@ -71,7 +77,12 @@ fn firmware<'a>(scene: &Scene<'a>) -> Vec<Firmware<'a>> {
 
 fn inventory(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
     let ids = firmware(scene).into_iter().map(|item| item.id);
-    Some(Collection::of(schemas::SOFTWARE_INVENTORIES, INVENTORY, "Firmware Inventory", ids))
+    Some(Collection::of(
+        schemas::SOFTWARE_INVENTORIES,
+        INVENTORY,
+        "Firmware Inventory",
+        ids,
+    ))
 }
 
 #[derive(Serialize)]
@@ -99,5 +110,9 @@ fn item(scene: &Scene<'_>, params: &[String]) -> Option<Document> {
         related_count: 1,
         status: ENABLED,
     };
-    Some(Document::new(schemas::SOFTWARE_INVENTORY, format!("{INVENTORY}/{wanted}"), &resource))
+    Some(Document::new(
+        schemas::SOFTWARE_INVENTORY,
+        format!("{INVENTORY}/{wanted}"),
+        &resource,
+    ))
 }

@@ -1,0 +1,5 @@
+//! Decisions against files and against themselves.
+
+mod claims;
+mod claims_walk;
+mod tables;
