@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::Value;
-use steelyard_agent_api::{AgentToken, ApiVersion, Heartbeat, Inventory, Node, StepKind, VERSION_HEADER, paths};
+use steelyard_agent_api::{
+    AgentToken, ApiVersion, Heartbeat, Inventory, Node, StepKind, VERSION_HEADER, paths,
+};
 
 use crate::command::Records;
 use crate::dice::Dice;
@@ -88,7 +90,11 @@ pub struct Agent {
 impl Agent {
     /// An agent that waits for [`Event::Started`].
     pub fn new(options: Options, platform: Box<dyn Platform>, now: Instant) -> Self {
-        let Options { parameters, seed, started_at } = options;
+        let Options {
+            parameters,
+            seed,
+            started_at,
+        } = options;
         Self {
             api_urls: parameters.api_urls.clone(),
             token: parameters.token.clone().filter(AgentToken::is_usable),
@@ -123,9 +129,15 @@ impl Agent {
                 Event::Started => {}
                 Event::Tick => self.work(now),
                 Event::Http(id, event) if self.beat == Some(id) => self.beat_answered(event, now),
-                Event::Http(id, event) if self.phase == Phase::Enrolling => self.enrol_answered(id, event, now),
+                Event::Http(id, event) if self.phase == Phase::Enrolling => {
+                    self.enrol_answered(id, event, now)
+                }
                 Event::Http(id, event) => self.job_event(id, event, now),
-                Event::Listening { host, port, certificate_pem } => self.listening(host, port, certificate_pem, now),
+                Event::Listening {
+                    host,
+                    port,
+                    certificate_pem,
+                } => self.listening(host, port, certificate_pem, now),
                 Event::ListenFailed(why) => self.listen_failed(&why, now),
                 Event::Request(id, request) => self.serve(id, request, now),
             }
@@ -143,7 +155,10 @@ impl Agent {
         });
         match self.phase {
             Phase::Enrolling => self.enrolment.due(),
-            Phase::Serving => [job, self.heart.as_ref().and_then(Heart::due)].into_iter().flatten().min(),
+            Phase::Serving => [job, self.heart.as_ref().and_then(Heart::due)]
+                .into_iter()
+                .flatten()
+                .min(),
             Phase::Ended => None,
         }
     }
@@ -183,7 +198,9 @@ impl Agent {
         now: Instant,
         slice: impl FnOnce(&mut dyn Job, &mut Context<'_>) -> Result<State, Failure>,
     ) {
-        let Some(mut running) = self.running.take() else { return };
+        let Some(mut running) = self.running.take() else {
+            return;
+        };
         let mut context = Context {
             platform: &mut *self.platform,
             dice: &mut self.dice,
@@ -208,16 +225,30 @@ impl Agent {
         let mut inventory = self.platform.inventory();
         let disks = self.platform.disks().into_iter().filter(|disk| !disk.removable);
         inventory.disks = disks.map(|disk| disk.facts).collect();
-        inventory.boot.pxe_interface.clone_from(&self.parameters.boot_interface);
+        inventory
+            .boot
+            .pxe_interface
+            .clone_from(&self.parameters.boot_interface);
         inventory
     }
 
     /// A request to the service.
-    pub(crate) fn call(&mut self, method: &'static str, url: String, version: Option<ApiVersion>, body: Bytes) -> HttpId {
+    pub(crate) fn call(
+        &mut self,
+        method: &'static str,
+        url: String,
+        version: Option<ApiVersion>,
+        body: Bytes,
+    ) -> HttpId {
         let id = self.http.next();
         let mut headers = Vec::new();
         headers.extend(version.map(|version| (VERSION_HEADER, version.to_string())));
-        headers.extend(self.parameters.global_request_id.clone().map(|id| ("X-OpenStack-Request-ID", id)));
+        headers.extend(
+            self.parameters
+                .global_request_id
+                .clone()
+                .map(|id| ("X-OpenStack-Request-ID", id)),
+        );
         self.actions.push(Action::Http(HttpRequest {
             id,
             method,
@@ -254,13 +285,16 @@ impl Agent {
         };
         self.callback_url = format!("https://{host}:{port}");
         self.certificate_pem = certificate_pem;
-        self.journal.note(now, format!("serving at {}", self.callback_url));
+        self.journal
+            .note(now, format!("serving at {}", self.callback_url));
         self.heart = Some(Heart::new(self.enrolment.heartbeat_timeout(), now));
         self.phase = Phase::Serving;
     }
 
     fn send_beat(&mut self, now: Instant) {
-        let (Some(uuid), Some(heart)) = (self.node_uuid.clone(), &mut self.heart) else { return };
+        let (Some(uuid), Some(heart)) = (self.node_uuid.clone(), &mut self.heart) else {
+            return;
+        };
         heart.sent(now);
         let version = self.version.min(steelyard_agent_api::HEARTBEAT_MAX);
         let beat = Heartbeat {
@@ -284,7 +318,9 @@ impl Agent {
                 heart.accepted(now, &mut self.dice);
                 return;
             }
-            HttpEvent::Response { status: 409, .. } => "the host is locked by another operation (409)".to_owned(),
+            HttpEvent::Response { status: 409, .. } => {
+                "the host is locked by another operation (409)".to_owned()
+            }
             HttpEvent::Response { status, .. } => format!("the service answered {status}"),
             HttpEvent::Failed { kind, why } => {
                 if kind == HttpFailure::Connect {

@@ -20,7 +20,11 @@ pub const COMMAND_BODY_MAX: usize = 90 << 20;
 
 fn reply<T: Serialize>(status: u16, body: &T) -> ApiReply {
     let body = serde_json::to_vec(body).expect("messages are JSON");
-    ApiReply { status, location: None, body: Bytes::from(body) }
+    ApiReply {
+        status,
+        location: None,
+        body: Bytes::from(body),
+    }
 }
 
 fn fault(status: u16, text: impl Into<String>) -> ApiReply {
@@ -28,7 +32,10 @@ fn fault(status: u16, text: impl Into<String>) -> ApiReply {
 }
 
 fn query<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    query.split('&').filter_map(|pair| pair.split_once('=')).find_map(|(key, value)| (key == name).then_some(value))
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
 }
 
 /// What a path names; both with and without `/v1`, as werkzeug's rules have it.
@@ -66,27 +73,41 @@ impl Agent {
             _ if self.phase != Phase::Serving => fault(503, "the agent is not serving"),
             (Route::Root, "GET") => reply(200, &self.root()),
             (Route::Version, "GET") => reply(200, &version_links()),
-            (Route::Status, "GET") => {
-                reply(200, &json!({"started_at": self.started_at, "version": crate::VERSION}))
-            }
+            (Route::Status, "GET") => reply(
+                200,
+                &json!({"started_at": self.started_at, "version": crate::VERSION}),
+            ),
             (Route::CommandsBare, _) => ApiReply {
                 location: Some(format!("{}/", request.path)),
                 ..fault(308, "the collection of commands ends with a slash")
             },
-            (Route::Commands, "GET" | "POST") | (Route::Command(_), "GET") if !self.authorized(&request.query) => {
+            (Route::Commands, "GET" | "POST") | (Route::Command(_), "GET")
+                if !self.authorized(&request.query) =>
+            {
                 fault(401, "401 Unauthorized: Token invalid.")
             }
-            (Route::Commands, "GET") => reply(200, &CommandList { commands: self.records.all() }),
+            (Route::Commands, "GET") => reply(
+                200,
+                &CommandList {
+                    commands: self.records.all(),
+                },
+            ),
             (Route::Commands, "POST") => match self.execute(&request, now) {
                 Ok(command) => return self.answer(id, &command, &request.query),
                 Err(refused) => refused,
             },
             (Route::Command(command), "GET") => match self.records.get(command) {
-                Some(_) => return self.answer(id, &command.to_owned(), &request.query),
-                None => fault(404, format!("Requested object not found: Command with id {command} not found.")),
+                Some(_) => return self.answer(id, command, &request.query),
+                None => fault(
+                    404,
+                    format!("Requested object not found: Command with id {command} not found."),
+                ),
             },
             (Route::None, _) => fault(404, format!("{} was not found", request.path)),
-            _ => fault(405, format!("{} is not allowed for {}", request.method, request.path)),
+            _ => fault(
+                405,
+                format!("{} is not allowed for {}", request.method, request.path),
+            ),
         };
         self.actions.push(Action::Reply(id, reply));
     }
@@ -108,9 +129,7 @@ impl Agent {
     /// Replies with a command's record: at once, or at its end when the query says `wait=true`.
     fn answer(&mut self, id: RequestId, command: &str, text: &str) {
         let wait = query(text, "wait").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        if wait
-            && let Some(running) = self.running.as_mut().filter(|running| running.id == command)
-        {
+        if wait && let Some(running) = self.running.as_mut().filter(|running| running.id == command) {
             running.waiters.push(id);
             return;
         }
@@ -125,23 +144,34 @@ impl Agent {
     fn execute(&mut self, request: &ApiRequest, now: Instant) -> Result<String, ApiReply> {
         let parsed: Result<CommandRequest, _> = serde_json::from_slice(&request.body);
         let wanted = "the body must be an object with name (a string) and params (an object)";
-        let CommandRequest { name, params } =
-            parsed.ok().filter(|command| !command.name.is_empty()).ok_or_else(|| fault(400, wanted))?;
+        let CommandRequest { name, params } = parsed
+            .ok()
+            .filter(|command| !command.name.is_empty())
+            .ok_or_else(|| fault(400, wanted))?;
         let Some((extension, command)) = name.split_once('.') else {
-            return Err(fault(400, format!("Invalid command: Command name {name:?} must be of the form <extension>.<name>")));
+            return Err(fault(
+                400,
+                format!("Invalid command: Command name {name:?} must be of the form <extension>.<name>"),
+            ));
         };
         if let Some(busy) = self.records.running() {
             let text = format!("Agent is busy: agent is executing command {}", busy.command_name);
             return Err(fault(409, text));
         }
-        let mut scene = Scene { node: &mut self.node, md5_enabled: self.md5_enabled };
+        let mut scene = Scene {
+            node: &mut self.node,
+            md5_enabled: self.md5_enabled,
+        };
         let outcome = command::resolve(extension, command, params, &mut scene);
         let mut record = command::record(self.dice.uuid().to_string(), command);
         let id = record.id.clone();
         self.journal.note(now, format!("command {name}"));
         match outcome {
             Err(Refusal::Unknown(Unknown::Extension(extension))) => {
-                return Err(fault(404, format!("Requested object not found: Extension with id {extension} not found.")));
+                return Err(fault(
+                    404,
+                    format!("Requested object not found: Extension with id {extension} not found."),
+                ));
             }
             Err(Refusal::Unknown(Unknown::Command(command))) => {
                 return Err(fault(400, format!("Invalid command: Unknown command: {command}")));
@@ -160,12 +190,24 @@ impl Agent {
             }
             Ok(Command::Async(job)) => {
                 self.records.push(record);
-                self.running = Some(Running { id: id.clone(), job, step: None, state: State::Busy, waiters: Vec::new() });
+                self.running = Some(Running {
+                    id: id.clone(),
+                    job,
+                    step: None,
+                    state: State::Busy,
+                    waiters: Vec::new(),
+                });
             }
             Ok(Command::Step { kind, step, job }) => {
                 self.records.push(record);
                 let step = Some((kind, step));
-                self.running = Some(Running { id: id.clone(), job, step, state: State::Busy, waiters: Vec::new() });
+                self.running = Some(Running {
+                    id: id.clone(),
+                    job,
+                    step,
+                    state: State::Busy,
+                    waiters: Vec::new(),
+                });
             }
         }
         Ok(id)
@@ -181,7 +223,9 @@ impl Agent {
             }
             SyncCommand::Logs => Ok(json!({"system_logs": self.journal.archive()})),
             SyncCommand::PartitionUuids => {
-                let Some(device) = self.written.clone() else { return Ok(command::partition_uuids(None)) };
+                let Some(device) = self.written.clone() else {
+                    return Ok(command::partition_uuids(None));
+                };
                 let mut head = [0; 512];
                 self.platform.read_at(&device, 0, &mut head)?;
                 Ok(command::partition_uuids(Some(disk_identifier(&head))))
@@ -195,7 +239,13 @@ impl Agent {
 
     /// A job has ended: the record, those who wait for it, the service, and what the machine does now.
     pub(crate) fn end_command(&mut self, running: Running, outcome: Result<Value, Failure>, now: Instant) {
-        let Running { id, job, step, waiters, .. } = running;
+        let Running {
+            id,
+            job,
+            step,
+            waiters,
+            ..
+        } = running;
         match &outcome {
             Ok(value) => {
                 if let Some(device) = value.get("device").and_then(Value::as_str) {
@@ -212,7 +262,11 @@ impl Agent {
         if let Some(record) = self.records.end(&id, outcome) {
             debug_assert_ne!(record.command_status, CommandStatus::Running);
             let reply = reply(200, record);
-            self.actions.extend(waiters.into_iter().map(|waiter| Action::Reply(waiter, reply.clone())));
+            self.actions.extend(
+                waiters
+                    .into_iter()
+                    .map(|waiter| Action::Reply(waiter, reply.clone())),
+            );
         }
         if let Some(heart) = &mut self.heart {
             heart.force(now);

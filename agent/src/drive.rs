@@ -27,7 +27,9 @@ pub(crate) struct ConfigDrive {
 // User data carries join tokens: never shown.
 impl fmt::Debug for ConfigDrive {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ConfigDrive").field("length", &self.length).finish_non_exhaustive()
+        f.debug_struct("ConfigDrive")
+            .field("length", &self.length)
+            .finish_non_exhaustive()
     }
 }
 
@@ -44,7 +46,8 @@ impl ConfigDrive {
     /// From a URL: the same text, or the image itself.
     pub(crate) fn from_download(body: &[u8]) -> Result<Self, Failure> {
         let text = std::str::from_utf8(body).ok().filter(|text| {
-            text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=\r\n".contains(&byte))
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+/=\r\n".contains(&byte))
         });
         match text {
             Some(text) if !text.is_empty() => Self::from_text(text),
@@ -54,11 +57,18 @@ impl ConfigDrive {
 
     /// Unpacks it once, to know its size and that it is whole, before any disk is touched.
     fn checked(bytes: Vec<u8>, compressed: bool) -> Result<Self, Failure> {
-        let mut drive = Self { bytes, compressed, length: 0 };
+        let mut drive = Self {
+            bytes,
+            compressed,
+            length: 0,
+        };
         let fail = |error: io::Error| Failure::ConfigDrive(format!("not a gzip of an image: {error}"));
         let mut prefix = Vec::new();
         let mut reader = drive.reader().take(CONFIG_DRIVE_MAX + 1);
-        (&mut reader).take(LABEL_PREFIX as u64).read_to_end(&mut prefix).map_err(fail)?;
+        (&mut reader)
+            .take(LABEL_PREFIX as u64)
+            .read_to_end(&mut prefix)
+            .map_err(fail)?;
         let rest = io::copy(&mut reader, &mut io::sink()).map_err(fail)?;
         drop(reader);
         drive.length = prefix.len() as u64 + rest;
@@ -81,13 +91,21 @@ impl ConfigDrive {
 
     /// The image, from its beginning.
     pub(crate) fn reader(&self) -> Box<dyn Read + '_> {
-        if self.compressed { Box::new(GzDecoder::new(&self.bytes[..])) } else { Box::new(&self.bytes[..]) }
+        if self.compressed {
+            Box::new(GzDecoder::new(&self.bytes[..]))
+        } else {
+            Box::new(&self.bytes[..])
+        }
     }
 
     /// The same, owning the bytes.
     pub(crate) fn into_reader(self) -> Box<dyn Read + Send> {
         let bytes = Cursor::new(self.bytes);
-        if self.compressed { Box::new(GzDecoder::new(bytes)) } else { Box::new(bytes) }
+        if self.compressed {
+            Box::new(GzDecoder::new(bytes))
+        } else {
+            Box::new(bytes)
+        }
     }
 }
 
@@ -125,7 +143,7 @@ pub(crate) mod tests {
 
     /// Not a whole file system, but what carries its label.
     pub(crate) fn iso(label: &str, size: usize) -> Vec<u8> {
-        let mut image: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+        let mut image = vec![0x5a; size];
         image[32 * 1024..32 * 1024 + 6].copy_from_slice(b"\x01CD001");
         image[32 * 1024 + 40..32 * 1024 + 72].copy_from_slice(format!("{label:<32}").as_bytes());
         image
@@ -141,7 +159,11 @@ pub(crate) mod tests {
     fn text_download_and_raw_give_the_same_image() {
         let image = iso("config-2", 40_000);
         let text = packed(&image);
-        let broken: String = text.as_bytes().chunks(76).map(|l| format!("{}\n", std::str::from_utf8(l).unwrap())).collect();
+        let broken: String = text
+            .as_bytes()
+            .chunks(76)
+            .map(|l| format!("{}\n", std::str::from_utf8(l).unwrap()))
+            .collect();
         for drive in [
             ConfigDrive::from_text(&text).unwrap(),
             ConfigDrive::from_text(&broken).unwrap(),
@@ -162,7 +184,10 @@ pub(crate) mod tests {
         for (text, why) in [
             ("%%%".to_owned(), "not base64"),
             (STANDARD.encode("hello"), "not a gzip"),
-            (STANDARD.encode(&STANDARD.decode(&cut).unwrap()[..100]), "not a gzip"),
+            (
+                STANDARD.encode(&STANDARD.decode(&cut).unwrap()[..100]),
+                "not a gzip",
+            ),
             (packed(&iso("cidata", 40_000)), "label \"cidata\""),
             (packed(&[0; 1000]), "found none"),
             (packed(&iso("config-2", (64 << 20) + 1)), "larger than 64 MiB"),

@@ -70,7 +70,12 @@ impl Enrolment {
     }
 
     fn enter(&mut self, stage: Stage, now: Instant) {
-        *self = Self { stage, due: Some(now), heartbeat_timeout: self.heartbeat_timeout, ..Self::new() };
+        *self = Self {
+            stage,
+            due: Some(now),
+            heartbeat_timeout: self.heartbeat_timeout,
+            ..Self::new()
+        };
     }
 }
 
@@ -93,7 +98,10 @@ impl Agent {
             Stage::Listen => {
                 if self.enrolment.due.take().is_some() {
                     let service = self.api("");
-                    self.actions.push(Action::Listen { service, port: self.parameters.listen_port });
+                    self.actions.push(Action::Listen {
+                        service,
+                        port: self.parameters.listen_port,
+                    });
                 }
             }
         }
@@ -106,12 +114,21 @@ impl Agent {
     }
 
     fn wait_for_nics(&mut self, began: Instant, now: Instant) {
-        let there = self.platform.inventory().interfaces.iter().any(|nic| !nic.mac_address.is_empty());
+        let there = self
+            .platform
+            .inventory()
+            .interfaces
+            .iter()
+            .any(|nic| !nic.mac_address.is_empty());
         if !there && now.saturating_duration_since(began) < NIC_WAIT {
             self.enrolment.due = Some(now + NIC_POLL);
             return;
         }
-        let next = if self.parameters.callback_urls.is_empty() { Stage::Version } else { Stage::Inspection };
+        let next = if self.parameters.callback_urls.is_empty() {
+            Stage::Version
+        } else {
+            Stage::Inspection
+        };
         self.enrolment.enter(next, now);
         self.enrol(now);
     }
@@ -127,20 +144,35 @@ impl Agent {
     fn inspection(&mut self, now: Instant) -> Inspection {
         let inventory = self.inventory();
         let disks = self.platform.disks();
-        let root_disk = hints::choose(&disks, None, &[]).ok().map(|disk| disk.facts.clone());
+        let root_disk = hints::choose(&disks, None, &[])
+            .ok()
+            .map(|disk| disk.facts.clone());
         self.journal.note(
             now,
-            format!("inspected: {} interfaces, {} disks", inventory.interfaces.len(), inventory.disks.len()),
+            format!(
+                "inspected: {} interfaces, {} disks",
+                inventory.interfaces.len(),
+                inventory.disks.len()
+            ),
         );
-        let error = inventory.interfaces.is_empty().then(|| "no network interface was found".to_owned());
-        let pci_devices = self.parameters.collects("pci-devices").then(|| self.platform.pci_devices());
+        let error = inventory
+            .interfaces
+            .is_empty()
+            .then(|| "no network interface was found".to_owned());
+        let pci_devices = self
+            .parameters
+            .collects("pci-devices")
+            .then(|| self.platform.pci_devices());
         let (name, version) = command::manager();
         Inspection {
             root_disk,
             boot_interface: self.parameters.boot_interface.clone(),
             configuration: Configuration {
                 collectors: self.parameters.collectors.clone(),
-                managers: vec![ManagerVersion { name: name.to_owned(), version: version.to_owned() }],
+                managers: vec![ManagerVersion {
+                    name: name.to_owned(),
+                    version: version.to_owned(),
+                }],
             },
             error,
             logs: self.parameters.collects("logs").then(|| self.journal.archive()),
@@ -222,7 +254,8 @@ impl Agent {
             409 | 500.. => self.inspect_again(now),
             _ => {
                 // Usual: the host was not booted to be inspected (404).
-                self.journal.note(now, format!("the inspection was not wanted: {status}"));
+                self.journal
+                    .note(now, format!("the inspection was not wanted: {status}"));
                 self.enrolment.enter(Stage::Version, now);
             }
         }
@@ -244,9 +277,14 @@ impl Agent {
         if status >= 500 {
             return self.again(now);
         }
-        let root = serde_json::from_slice::<Root>(body).ok().filter(|_| status == 200);
-        self.version = root.and_then(|root| root.default_version.version.parse().ok()).unwrap_or(FALLBACK);
-        self.journal.note(now, format!("the service speaks {}", self.version));
+        let root = serde_json::from_slice::<Root>(body)
+            .ok()
+            .filter(|_| status == 200);
+        self.version = root
+            .and_then(|root| root.default_version.version.parse().ok())
+            .unwrap_or(FALLBACK);
+        self.journal
+            .note(now, format!("the service speaks {}", self.version));
         let began = self.enrolment.began;
         self.enrolment.enter(Stage::Lookup, now);
         // Both count towards ipa-lookup-timeout.
@@ -268,7 +306,8 @@ impl Agent {
                 self.pause(Duration::from_secs(pause), now);
             }
             status => {
-                self.journal.note(now, format!("lookup: the service answered {status}"));
+                self.journal
+                    .note(now, format!("lookup: the service answered {status}"));
                 self.again(now);
             }
         }
@@ -279,12 +318,25 @@ impl Agent {
             Some(token) if token.is_usable() => self.token = Some(token),
             // The token was given to an earlier run of this boot, or to somebody else: we can't prove who we are.
             Some(token) if token.is_masked() && self.token.is_none() => {
-                return self.stop(Action::Lockdown("the service gave the token to another agent"), now);
+                return self.stop(
+                    Action::Lockdown("the service gave the token to another agent"),
+                    now,
+                );
             }
             _ if self.token.is_some() => {}
             other => {
-                let what = if other.is_some() { "a token that is too short" } else { "no token" };
-                self.journal.note(now, format!("lookup gave {what}; at least {} characters", AgentToken::LENGTH_MIN));
+                let what = if other.is_some() {
+                    "a token that is too short"
+                } else {
+                    "no token"
+                };
+                self.journal.note(
+                    now,
+                    format!(
+                        "lookup gave {what}; at least {} characters",
+                        AgentToken::LENGTH_MIN
+                    ),
+                );
                 return self.again(now);
             }
         }
@@ -295,7 +347,8 @@ impl Agent {
             );
             return self.stop(Action::Exit(text), now);
         }
-        self.journal.note(now, format!("this is node {}", answer.node.uuid));
+        self.journal
+            .note(now, format!("this is node {}", answer.node.uuid));
         self.node_uuid = Some(answer.node.uuid.clone());
         self.node = Some(answer.node);
         self.md5_enabled = answer.config.agent_md5_checksum_enable;
@@ -307,7 +360,10 @@ impl Agent {
     fn again(&mut self, now: Instant) {
         self.enrolment.attempt += 1;
         let low = self.parameters.lookup_interval.as_secs_f64();
-        let high = 2f64.powi(self.enrolment.attempt.min(16) as i32).min(LOOKUP_PAUSE_MAX).max(low);
+        let high = 2f64
+            .powi(self.enrolment.attempt.min(16) as i32)
+            .min(LOOKUP_PAUSE_MAX)
+            .max(low);
         let pause = self.dice.uniform(low, high);
         self.pause(Duration::from_secs_f64(pause), now);
     }
@@ -317,7 +373,10 @@ impl Agent {
         let deadline = began + self.parameters.lookup_timeout;
         if now + pause > deadline {
             let waited = now.saturating_duration_since(began).as_secs();
-            return self.stop(Action::Exit(format!("lookup without success for {waited} s")), now);
+            return self.stop(
+                Action::Exit(format!("lookup without success for {waited} s")),
+                now,
+            );
         }
         self.enrolment.due = Some(now + pause);
     }

@@ -73,7 +73,10 @@ pub struct ApiRequest {
 
 impl fmt::Debug for ApiRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ApiRequest").field("method", &self.method).field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("ApiRequest")
+            .field("method", &self.method)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,7 +98,10 @@ pub enum Action {
     CancelHttp(HttpId),
     /// Find the source address for `service` (link-local refused), make an EC P-384 key and a self-signed certificate
     /// with that address as its one SAN, and serve the API with it.
-    Listen { service: String, port: u16 },
+    Listen {
+        service: String,
+        port: u16,
+    },
     Reply(RequestId, ApiReply),
     /// Send what was replied, then power the machine off.
     PowerOff,

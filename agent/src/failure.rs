@@ -14,8 +14,17 @@ pub(crate) enum Failure {
     TypeError(String),
     #[error("{0}")]
     DeviceNotFound(String),
-    #[error("image {image} has the wrong checksum: expected {algorithm} {expected}, got {actual} over {bytes} bytes; nothing bootable was left on {device}")]
-    ImageChecksum { image: String, algorithm: &'static str, expected: String, actual: String, bytes: u64, device: String },
+    #[error(
+        "image {image} has the wrong checksum: expected {algorithm} {expected}, got {actual} over {bytes} bytes; nothing bootable was left on {device}"
+    )]
+    ImageChecksum {
+        image: String,
+        algorithm: &'static str,
+        expected: String,
+        actual: String,
+        bytes: u64,
+        device: String,
+    },
     #[error("checksum of image {image}: {why}")]
     ChecksumUnusable { image: String, why: String },
     #[error("image {image}: {why}")]
@@ -30,7 +39,9 @@ pub(crate) enum Failure {
     Deployment(String),
     #[error("erase failed: {0}")]
     Erase(String),
-    #[error("{device} holds a {what}, which other machines may share; it was not touched. Set ipa-guard-special-filesystems=false, or the node's wipe_special_filesystems, to erase it")]
+    #[error(
+        "{device} holds a {what}, which other machines may share; it was not touched. Set ipa-guard-special-filesystems=false, or the node's wipe_special_filesystems, to erase it"
+    )]
     ProtectedDevice { device: String, what: &'static str },
     #[error("hardware managers changed since the steps were read: asked for {asked}, have {have}")]
     VersionMismatch { asked: String, have: String },

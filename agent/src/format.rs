@@ -22,7 +22,9 @@ pub(crate) const PREFIX: usize = 128;
 /// The name of the format if these first bytes are not a raw disk's. A raw image has no magic of its own: it is what
 /// nothing else claims, and whether it has a partition table is checked when all of it is there.
 pub(crate) fn not_raw(prefix: &[u8]) -> Option<&'static str> {
-    MAGIC.iter().find_map(|&(at, magic, name)| prefix.get(at..)?.starts_with(magic).then_some(name))
+    MAGIC
+        .iter()
+        .find_map(|&(at, magic, name)| prefix.get(at..)?.starts_with(magic).then_some(name))
 }
 
 /// Whether a declared `disk_format` means "write the bytes as they are".

@@ -24,7 +24,9 @@ impl Algorithm {
 
     /// By the number of hex digits (ipa `standby.py`: 128, 64, 32).
     pub(crate) fn by_length(digits: usize) -> Option<Self> {
-        [Self::Md5, Self::Sha256, Self::Sha512].into_iter().find(|a| a.digits() == digits)
+        [Self::Md5, Self::Sha256, Self::Sha512]
+            .into_iter()
+            .find(|a| a.digits() == digits)
     }
 
     pub(crate) fn name(self) -> &'static str {

@@ -23,7 +23,12 @@ pub(crate) struct Heart {
 impl Heart {
     /// The first beat is due at once.
     pub(crate) fn new(timeout: Duration, now: Instant) -> Self {
-        Self { timeout, last: None, next: Some(now), again: false }
+        Self {
+            timeout,
+            last: None,
+            next: Some(now),
+            again: false,
+        }
     }
 
     fn spacing(&self) -> Duration {

@@ -24,9 +24,16 @@ pub(crate) fn choose<'a>(
     }
     let Some(hints) = hints else {
         candidates.sort_by(|a, b| (a.facts.size, &a.facts.name).cmp(&(b.facts.size, &b.facts.name)));
-        return candidates.iter().copied().find(|disk| disk.facts.size >= SIZE_MIN).ok_or_else(|| {
-            Failure::DeviceNotFound(format!("no disk of at least 4 GiB for the image; found: {}", list(disks)))
-        });
+        return candidates
+            .iter()
+            .copied()
+            .find(|disk| disk.facts.size >= SIZE_MIN)
+            .ok_or_else(|| {
+                Failure::DeviceNotFound(format!(
+                    "no disk of at least 4 GiB for the image; found: {}",
+                    list(disks)
+                ))
+            });
     };
     for disk in &candidates {
         if matches(&disk.facts, hints)? {
@@ -34,7 +41,10 @@ pub(crate) fn choose<'a>(
         }
     }
     let hints = Value::Object(hints.clone());
-    Err(Failure::DeviceNotFound(format!("no disk matches the root device hints {hints}; found: {}", list(disks))))
+    Err(Failure::DeviceNotFound(format!(
+        "no disk matches the root device hints {hints}; found: {}",
+        list(disks)
+    )))
 }
 
 /// Whether `skip_block_devices` names this disk.
@@ -52,7 +62,11 @@ fn list(disks: &[BlockDevice]) -> String {
         let serial = disk.facts.serial.as_deref().unwrap_or("-");
         format!("{} ({} bytes, serial {serial})", disk.facts.name, disk.facts.size)
     };
-    if disks.is_empty() { "none".to_owned() } else { disks.iter().map(of).collect::<Vec<_>>().join(", ") }
+    if disks.is_empty() {
+        "none".to_owned()
+    } else {
+        disks.iter().map(of).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Whether a disk has everything that the hints ask for. A disk that lacks an attribute doesn't match.
@@ -65,7 +79,11 @@ fn matches(disk: &Disk, hints: &Map<String, Value>) -> Result<bool, Failure> {
                 let values = attribute(disk, name)?;
                 let hint = unquote(&text(hint)).to_lowercase();
                 let mut any = false;
-                for value in values.into_iter().flatten().map(|value| value.trim().to_lowercase()) {
+                for value in values
+                    .into_iter()
+                    .flatten()
+                    .map(|value| value.trim().to_lowercase())
+                {
                     any |= !value.is_empty() && string(&value, name, &hint)?;
                 }
                 any
@@ -116,9 +134,16 @@ fn boolean(name: &str, hint: &Value) -> Result<bool, Failure> {
 
 /// Operators on numbers; `=` means "at least", a bare number means "equal".
 fn number(value: u64, name: &str, hint: &str) -> Result<bool, Failure> {
-    let parse = |text: &str| text.trim().parse::<u64>().map_err(|_| bad(name, "is not a whole number of GiB"));
+    let parse = |text: &str| {
+        text.trim()
+            .parse::<u64>()
+            .map_err(|_| bad(name, "is not a whole number of GiB"))
+    };
     if hint.starts_with("<or>") || hint.starts_with("<in>") {
-        let all = hint.split("<or>").flat_map(|part| part.split("<in>")).filter(|part| !part.trim().is_empty());
+        let all = hint
+            .split("<or>")
+            .flat_map(|part| part.split("<in>"))
+            .filter(|part| !part.trim().is_empty());
         for part in all {
             if parse(part)? == value {
                 return Ok(true);
@@ -156,7 +181,11 @@ fn string(value: &str, name: &str, hint: &str) -> Result<bool, Failure> {
             return Ok(test(value, rest.trim()));
         }
     }
-    let parts = |operator: &'static str| hint.split(operator).map(str::trim).filter(|part| !part.is_empty());
+    let parts = |operator: &'static str| {
+        hint.split(operator)
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+    };
     if hint.starts_with("<or>") {
         return Ok(parts("<or>").any(|part| part == value));
     }
@@ -209,13 +238,22 @@ mod tests {
             rotational: name.ends_with('c'),
             ..Disk::default()
         };
-        BlockDevice { facts, ..BlockDevice::default() }
+        BlockDevice {
+            facts,
+            ..BlockDevice::default()
+        }
     }
 
     fn rack() -> Vec<BlockDevice> {
         let mut usb = disk("/dev/sdz", 8, "USB");
         usb.removable = true;
-        vec![usb, disk("/dev/sda", 100, "A1"), disk("/dev/sdb", 3, "B2"), disk("/dev/sdc", 50, "C3"), disk("/dev/sdd", 50, "D4")]
+        vec![
+            usb,
+            disk("/dev/sda", 100, "A1"),
+            disk("/dev/sdb", 3, "B2"),
+            disk("/dev/sdc", 50, "C3"),
+            disk("/dev/sdd", 50, "D4"),
+        ]
     }
 
     fn chosen(hints: Value) -> Result<String, String> {
@@ -254,7 +292,11 @@ mod tests {
         ] {
             match (chosen(hints.clone()), expected) {
                 (Err(got), Err(part)) => assert!(got.contains(part), "{hints}: {got}"),
-                (got, expected) => assert_eq!(got.as_deref(), expected.map_err(|e| e.to_owned()).as_ref().copied(), "{hints}"),
+                (got, expected) => assert_eq!(
+                    got.as_deref(),
+                    expected.map_err(|e| e.to_owned()).as_ref().copied(),
+                    "{hints}"
+                ),
             }
         }
     }
@@ -267,6 +309,11 @@ mod tests {
         let small = [disk("/dev/sda", 3, "A")];
         let error = choose(&small, None, &[]).unwrap_err();
         assert_eq!(error.class(), "DeviceNotFound");
-        assert!(error.to_string().contains("/dev/sda (3221225472 bytes, serial A)"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("/dev/sda (3221225472 bytes, serial A)"),
+            "{error}"
+        );
     }
 }

@@ -21,7 +21,10 @@ pub(crate) struct Journal {
 
 impl Journal {
     pub(crate) fn new(started: Instant) -> Self {
-        Self { started, lines: VecDeque::new() }
+        Self {
+            started,
+            lines: VecDeque::new(),
+        }
     }
 
     /// Notes a fact. Never a secret: everyone who may read inspection data reads this.
@@ -31,7 +34,8 @@ impl Journal {
         if self.lines.len() == LINES_MAX {
             self.lines.pop_front();
         }
-        self.lines.push_back((now.saturating_duration_since(self.started), line));
+        self.lines
+            .push_back((now.saturating_duration_since(self.started), line));
     }
 
     pub(crate) fn started(&self) -> Instant {
@@ -39,17 +43,24 @@ impl Journal {
     }
 
     fn text(&self) -> String {
-        self.lines.iter().map(|(at, line)| format!("[{:>12.6}] {line}\n", at.as_secs_f64())).collect()
+        self.lines
+            .iter()
+            .map(|(at, line)| format!("[{:>12.6}] {line}\n", at.as_secs_f64()))
+            .collect()
     }
 
     /// Base64 of a tar.gz with one file, `journal`.
     pub(crate) fn archive(&self) -> String {
         let text = self.text();
         let mut gz = GzEncoder::new(Vec::new(), Compression::default());
-        let result = [&tar_header("journal", text.len())[..], text.as_bytes(), &padding(text.len())]
-            .iter()
-            .try_for_each(|part| gz.write_all(part))
-            .and_then(|()| gz.finish());
+        let result = [
+            &tar_header("journal", text.len())[..],
+            text.as_bytes(),
+            &padding(text.len()),
+        ]
+        .iter()
+        .try_for_each(|part| gz.write_all(part))
+        .and_then(|()| gz.finish());
         STANDARD.encode(result.expect("writing to a vector can't fail"))
     }
 }
@@ -93,15 +104,26 @@ mod tests {
         }
         let mut tar = Vec::new();
         let bytes = STANDARD.decode(journal.archive()).unwrap();
-        flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut tar).unwrap();
+        flate2::read::GzDecoder::new(&bytes[..])
+            .read_to_end(&mut tar)
+            .unwrap();
         assert_eq!(tar.len() % 512, 0);
         assert_eq!(&tar[..8], b"journal\0");
         assert_eq!(&tar[257..265], b"ustar\x0000");
         let length = usize::from_str_radix(std::str::from_utf8(&tar[124..135]).unwrap(), 8).unwrap();
         let text = std::str::from_utf8(&tar[512..512 + length]).unwrap();
-        assert!(text.starts_with("[    0.003000] line 3\n"), "the oldest lines go first: {}", &text[..40]);
+        assert!(
+            text.starts_with("[    0.003000] line 3\n"),
+            "the oldest lines go first: {}",
+            &text[..40]
+        );
         assert!(text.ends_with("line 502\n"));
-        let sum: u32 = tar[..148].iter().chain(&[b' '; 8]).chain(&tar[156..512]).map(|&b| u32::from(b)).sum();
+        let sum: u32 = tar[..148]
+            .iter()
+            .chain(&[b' '; 8])
+            .chain(&tar[156..512])
+            .map(|&b| u32::from(b))
+            .sum();
         assert_eq!(format!("{sum:06o}").as_bytes(), &tar[148..154]);
     }
 }

@@ -32,7 +32,11 @@ pub struct Parameters {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadParameter {
     #[error("kernel parameter {name}={value}: {wanted} wanted")]
-    Value { name: &'static str, value: String, wanted: &'static str },
+    Value {
+        name: &'static str,
+        value: String,
+        wanted: &'static str,
+    },
     #[error("kernel parameter ipa-api-url is missing: the agent would not know whom to serve")]
     NoApi,
     #[error("kernel parameter {0}=mdns: multicast DNS is not supported; name the URL")]
@@ -91,7 +95,9 @@ impl Parameters {
             "ipa-ip-lookup-timeout" => self.ip_lookup_timeout = seconds("ipa-ip-lookup-timeout", value)?,
             "ipa-lookup-timeout" => self.lookup_timeout = seconds("ipa-lookup-timeout", value)?,
             "ipa-lookup-interval" => self.lookup_interval = seconds("ipa-lookup-interval", value)?,
-            "ipa-http-request-timeout" => self.http_request_timeout = seconds("ipa-http-request-timeout", value)?,
+            "ipa-http-request-timeout" => {
+                self.http_request_timeout = seconds("ipa-http-request-timeout", value)?
+            }
             "ipa-image-download-connection-timeout" => {
                 self.download_timeout = seconds("ipa-image-download-connection-timeout", value)?;
             }
@@ -99,7 +105,8 @@ impl Parameters {
                 self.download_retries = number("ipa-image-download-connection-retries", value)?;
             }
             "ipa-image-download-connection-retry-interval" => {
-                self.download_retry_interval = seconds("ipa-image-download-connection-retry-interval", value)?;
+                self.download_retry_interval =
+                    seconds("ipa-image-download-connection-retry-interval", value)?;
             }
             "ipa-guard-special-filesystems" => {
                 self.guard_special_filesystems = boolean("ipa-guard-special-filesystems", value)?;
@@ -132,7 +139,11 @@ fn urls(name: &'static str, value: &str) -> Result<Vec<String>, BadParameter> {
 }
 
 fn bad(name: &'static str, value: &str, wanted: &'static str) -> BadParameter {
-    BadParameter::Value { name, value: value.chars().take(100).collect(), wanted }
+    BadParameter::Value {
+        name,
+        value: value.chars().take(100).collect(),
+        wanted,
+    }
 }
 
 fn number<T: std::str::FromStr>(name: &'static str, value: &str) -> Result<T, BadParameter> {
@@ -155,9 +166,16 @@ fn boolean(name: &'static str, value: &str) -> Result<bool, BadParameter> {
 /// `BOOTIF` in pxelinux's form (`01-aa-bb-..`, 01 is the hardware type) or plain; anything else is no MAC.
 fn mac(value: &str) -> Option<String> {
     let text = value.to_ascii_lowercase().replace('-', ":");
-    let text = if text.len() == 20 { text.strip_prefix("01:")? } else { &text };
+    let text = if text.len() == 20 {
+        text.strip_prefix("01:")?
+    } else {
+        &text
+    };
     let parts: Vec<&str> = text.split(':').collect();
-    let valid = parts.len() == 6 && parts.iter().all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
+    let valid = parts.len() == 6
+        && parts
+            .iter()
+            .all(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
     valid.then(|| text.to_owned())
 }
 
@@ -173,8 +191,14 @@ mod tests {
              ipa-lookup-timeout=5 ipa-agent-token=abc initrd=initramfs",
         )
         .unwrap();
-        assert_eq!(parameters.api_urls, ["http://192.168.100.4:8080", "http://10.0.0.2:6385"]);
-        assert_eq!(parameters.callback_urls, ["http://192.168.100.4:8080/v1/continue_inspection"]);
+        assert_eq!(
+            parameters.api_urls,
+            ["http://192.168.100.4:8080", "http://10.0.0.2:6385"]
+        );
+        assert_eq!(
+            parameters.callback_urls,
+            ["http://192.168.100.4:8080/v1/continue_inspection"]
+        );
         assert_eq!(parameters.boot_interface.as_deref(), Some("52:54:00:aa:bb:01"));
         assert!(parameters.insecure);
         assert_eq!(parameters.lookup_timeout, Duration::from_secs(5));
@@ -187,7 +211,10 @@ mod tests {
             ("quiet", "ipa-api-url is missing"),
             ("ipa-api-url=mdns", "ipa-api-url=mdns"),
             ("ipa-api-url=ftp://x", "http or https"),
-            ("ipa-api-url=http://x ipa-lookup-timeout=soon", "ipa-lookup-timeout=soon: a number"),
+            (
+                "ipa-api-url=http://x ipa-lookup-timeout=soon",
+                "ipa-lookup-timeout=soon: a number",
+            ),
             ("ipa-api-url=http://x ipa-lookup-timeout=-1", "seconds wanted"),
             ("ipa-api-url=http://x ipa-insecure=maybe", "true or false"),
         ] {

@@ -20,6 +20,7 @@ mod openapi;
 mod patch;
 mod path;
 mod pki;
+mod protobuf;
 mod quantity;
 mod random;
 mod registry;

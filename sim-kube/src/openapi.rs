@@ -3,8 +3,10 @@
 //! kubectl reads from them: schemas (explain, validation, patch keys), the group-version-kind of each path, and
 //! whether an operation knows `dryRun` and `fieldValidation`.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -14,6 +16,12 @@ use crate::registry::{Resource, Table};
 use crate::schema::builtin;
 use crate::server::Inner;
 use crate::status::{ApiError, Result};
+
+/// Group versions kept; a cluster has some dozens.
+const DOCUMENTS_MAX: usize = 64;
+
+/// Documents by fingerprint.
+pub(crate) type Cache = Mutex<BTreeMap<String, Bytes>>;
 
 pub(crate) fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02X}")).collect()
@@ -59,12 +67,23 @@ pub(crate) fn document(inner: &Arc<Inner>, path: &str) -> Result<Reply> {
     if resources.is_empty() {
         return Err(ApiError::page_not_found());
     }
+    // A document costs tens of milliseconds and a megabyte to build: keep it until its group version changes.
+    let print = fingerprint(&table, &group, &version);
+    if let Some(made) = inner.openapi.lock().unwrap_or_else(PoisonError::into_inner).get(&print) {
+        return Ok(body::bytes(StatusCode::OK, "application/json", made.clone()));
+    }
     let (paths, schemas) = describe(&resources);
     let document = json!({
         "openapi": "3.0.0", "info": {"title": "Kubernetes", "version": crate::seed::KUBERNETES_VERSION},
         "paths": paths, "components": {"schemas": schemas},
     });
-    Ok(body::json(StatusCode::OK, &document))
+    let bytes = Bytes::from(document.to_string());
+    let mut cache = inner.openapi.lock().unwrap_or_else(PoisonError::into_inner);
+    if cache.len() >= DOCUMENTS_MAX {
+        cache.clear();
+    }
+    cache.insert(print, bytes.clone());
+    Ok(body::bytes(StatusCode::OK, "application/json", bytes))
 }
 
 fn describe(resources: &[&Arc<Resource>]) -> (Map<String, Value>, Map<String, Value>) {

@@ -166,7 +166,8 @@ fn serve(inner: &Arc<Inner>, parts: &Parts, body: Bytes, identity: Option<Identi
     }
     let accept = Accept::parse(header(&parts.headers, &ACCEPT))?;
     if reviews::is_review(&target.group, &target.resource) {
-        return review(inner, &user, &resource, &target, &body, verb);
+        let protobuf = header(&parts.headers, &CONTENT_TYPE).starts_with(crate::protobuf::MEDIA);
+        return review(inner, &user, &resource, &target, &body, protobuf, verb);
     }
     let known = verbs::Parts {
         content_type: header(&parts.headers, &CONTENT_TYPE),
@@ -194,13 +195,17 @@ fn review(
     resource: &crate::registry::Resource,
     target: &Target,
     body: &Bytes,
+    protobuf: bool,
     verb: &str,
 ) -> Result<Reply> {
     if verb != "create" {
         return Err(ApiError::method_not_allowed());
     }
-    let mut value: serde_json::Value = serde_json::from_slice(body)
-        .map_err(|error| ApiError::bad_request(crate::patch::go_json_error(&error, body)))?;
+    let decoded = match protobuf {
+        true => crate::protobuf::decode(body),
+        false => serde_json::from_slice(body).map_err(|error| crate::patch::go_json_error(&error, body)),
+    };
+    let mut value: serde_json::Value = decoded.map_err(ApiError::bad_request)?;
     if !value.is_object() {
         return Err(ApiError::bad_request("the object provided is no object"));
     }

@@ -19,7 +19,7 @@ use crate::pki::{MAX_CERTIFICATE_GROUPS, Pki, PkiError};
 use crate::random::Random;
 use crate::registry::Registry;
 use crate::store::Store;
-use crate::{auth, body, loops, router, seed};
+use crate::{auth, body, loops, openapi, router, seed};
 
 pub use crate::body::ResponseBody;
 
@@ -84,6 +84,7 @@ pub(crate) struct Inner {
     pub(crate) service_account_key: ServiceAccountKey,
     /// Static tokens, by their text.
     pub(crate) rbac: auth::rbac::Cache,
+    pub(crate) openapi: openapi::Cache,
     pub(crate) tokens: RwLock<BTreeMap<Token, Identity>>,
     tls: OnceLock<Arc<rustls::ServerConfig>>,
 }
@@ -122,6 +123,7 @@ impl ApiServer {
             registry: Registry::new(),
             service_account_key: ServiceAccountKey::generate().expect("a P-256 key can be made"),
             rbac: auth::rbac::Cache::default(),
+            openapi: openapi::Cache::default(),
             tokens: RwLock::default(),
             tls: OnceLock::new(),
             pki,
@@ -230,7 +232,7 @@ where
 #[derive(Clone, Debug)]
 pub struct IdentifiedService {
     server: ApiServer,
-    identity: Option<Arc<auth::Identity>>,
+    identity: Option<Arc<Identity>>,
 }
 
 impl<B> tower::Service<Request<B>> for IdentifiedService

@@ -32,7 +32,10 @@ pub struct CommandRequest {
 
 impl CommandRequest {
     pub fn new(name: &str, params: Map<String, Value>) -> Self {
-        Self { name: name.to_owned(), params }
+        Self {
+            name: name.to_owned(),
+            params,
+        }
     }
 
     /// Path and query of the request; the token goes into the query, so the result is a secret, too.
@@ -41,11 +44,17 @@ impl CommandRequest {
         let mut escaped = String::with_capacity(token.expose().len());
         for byte in token.expose().bytes() {
             match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => escaped.push(char::from(byte)),
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    escaped.push(char::from(byte))
+                }
                 other => escaped.push_str(&format!("%{other:02X}")),
             }
         }
-        format!("{}?wait={wait}&{}={escaped}", crate::paths::COMMANDS, crate::TOKEN_QUERY)
+        format!(
+            "{}?wait={wait}&{}={escaped}",
+            crate::paths::COMMANDS,
+            crate::TOKEN_QUERY
+        )
     }
 }
 
@@ -112,6 +121,13 @@ pub struct Fault {
 impl Fault {
     /// An error for this HTTP status.
     pub fn for_status(status: u16, text: impl Into<String>) -> Self {
-        Self { code: if status >= 500 { FaultCode::Server } else { FaultCode::Client }, text: text.into() }
+        Self {
+            code: if status >= 500 {
+                FaultCode::Server
+            } else {
+                FaultCode::Client
+            },
+            text: text.into(),
+        }
     }
 }

@@ -35,12 +35,19 @@ impl Node {
     pub fn root_device_hints(&self) -> Option<&Map<String, Value>> {
         [&self.instance_info, &self.properties]
             .into_iter()
-            .find_map(|of| of.get("root_device").and_then(Value::as_object).filter(|hints| !hints.is_empty()))
+            .find_map(|of| {
+                of.get("root_device")
+                    .and_then(Value::as_object)
+                    .filter(|hints| !hints.is_empty())
+            })
     }
 
     /// Devices that neither an erase nor an image may touch: `properties.skip_block_devices`, a list of hints.
     pub fn skipped_devices(&self) -> Vec<&Map<String, Value>> {
-        let list = self.properties.get("skip_block_devices").and_then(Value::as_array);
+        let list = self
+            .properties
+            .get("skip_block_devices")
+            .and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_object).collect()
     }
 
@@ -142,11 +149,16 @@ pub struct InspectionAnswer {
 impl InspectionAnswer {
     /// The answer of a service that found the node.
     pub fn found(uuid: &str) -> Self {
-        Self { uuid: Some(uuid.to_owned()), node: None }
+        Self {
+            uuid: Some(uuid.to_owned()),
+            node: None,
+        }
     }
 
     /// The node's uuid in either form.
     pub fn node_uuid(&self) -> Option<&str> {
-        self.uuid.as_deref().or_else(|| self.node.as_ref().map(|node| node.uuid.as_str()))
+        self.uuid
+            .as_deref()
+            .or_else(|| self.node.as_ref().map(|node| node.uuid.as_str()))
     }
 }

@@ -45,7 +45,12 @@ pub struct Step {
 impl Step {
     /// A step of the `deploy` interface, to be executed with these arguments.
     pub fn deploy(step: &str, args: Map<String, Value>) -> Self {
-        Self { step: step.to_owned(), interface: "deploy".to_owned(), args: Some(args), ..Self::default() }
+        Self {
+            step: step.to_owned(),
+            interface: "deploy".to_owned(),
+            args: Some(args),
+            ..Self::default()
+        }
     }
 }
 
@@ -86,7 +91,10 @@ impl ExecuteStepParams {
     /// The `params` object of the command.
     pub fn into_params(self) -> Map<String, Value> {
         let mut params = Map::new();
-        params.insert("step".to_owned(), serde_json::to_value(self.step).unwrap_or_default());
+        params.insert(
+            "step".to_owned(),
+            serde_json::to_value(self.step).unwrap_or_default(),
+        );
         params.insert("node".to_owned(), self.node);
         params.insert("ports".to_owned(), self.ports);
         let version = serde_json::to_value(self.version).unwrap_or_default();

@@ -24,9 +24,16 @@ fn heartbeat_golden() {
 
 #[test]
 fn lookup_answer_golden_and_back() {
-    let mut node = Node { uuid: "u-1".to_owned(), ..Node::default() };
-    node.properties.insert("root_device".to_owned(), json!({"serial": "S1"}));
-    let answer = LookupAnswer { node, config: LookupConfig::new(10, AgentToken::masked()) };
+    let mut node = Node {
+        uuid: "u-1".to_owned(),
+        ..Node::default()
+    };
+    node.properties
+        .insert("root_device".to_owned(), json!({"serial": "S1"}));
+    let answer = LookupAnswer {
+        node,
+        config: LookupConfig::new(10, AgentToken::masked()),
+    };
     assert_json_snapshot!(answer);
     let body = serde_json::to_vec(&answer).unwrap();
     assert_eq!(LookupAnswer::parse(&body).unwrap(), answer);
@@ -50,12 +57,20 @@ fn a_stock_ironic_answer_is_read() {
 #[test]
 fn unusable_answers_say_why() {
     for (body, why) in [
-        (json!({"node": {"uuid": ""}, "config": {"heartbeat_timeout": 1}}), "node.uuid is empty"),
-        (json!({"node": {"uuid": "u"}, "config": {"heartbeat_timeout": 0}}), "heartbeat_timeout is 0"),
+        (
+            json!({"node": {"uuid": ""}, "config": {"heartbeat_timeout": 1}}),
+            "node.uuid is empty",
+        ),
+        (
+            json!({"node": {"uuid": "u"}, "config": {"heartbeat_timeout": 0}}),
+            "heartbeat_timeout is 0",
+        ),
         (json!({"node": {"uuid": "u"}}), "config"),
         (json!([]), "invalid"),
     ] {
-        let error = LookupAnswer::parse(body.to_string().as_bytes()).unwrap_err().to_string();
+        let error = LookupAnswer::parse(body.to_string().as_bytes())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(why), "{error} should say {why}");
     }
 }
@@ -64,11 +79,17 @@ fn unusable_answers_say_why() {
 fn tokens_are_never_shown() {
     let shown = format!("{:?}", LookupConfig::new(10, token()));
     assert!(!shown.contains(token().expose()), "{shown}");
-    let mut image = ImageInfo { id: "i".to_owned(), ..ImageInfo::default() };
+    let mut image = ImageInfo {
+        id: "i".to_owned(),
+        ..ImageInfo::default()
+    };
     image.image_server_password = Some("hunter2".to_owned());
     image.configdrive = Some("join-token".to_owned());
     let shown = format!("{image:?}");
-    assert!(!shown.contains("hunter2") && !shown.contains("join-token"), "{shown}");
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("join-token"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -77,7 +98,11 @@ fn token_rules() {
     assert!(AgentToken::masked().is_masked() && !AgentToken::masked().is_usable());
     assert!(!AgentToken::new("x".repeat(31)).is_usable());
     assert!(token().matches(token().expose()));
-    assert!(!token().matches(&token().expose()[..42]) && !token().matches("") && !token().matches(&"x".repeat(43)));
+    assert!(
+        !token().matches(&token().expose()[..42])
+            && !token().matches("")
+            && !token().matches(&"x".repeat(43))
+    );
 }
 
 #[test]
@@ -95,7 +120,10 @@ fn versions_are_numbers() {
 fn command_messages_golden() {
     let params = ExecuteStepParams {
         kind: StepKind::Deploy,
-        step: Step::deploy("write_image", Map::from_iter([("configdrive".to_owned(), json!("H4sI"))])),
+        step: Step::deploy(
+            "write_image",
+            Map::from_iter([("configdrive".to_owned(), json!("H4sI"))]),
+        ),
         node: json!({"uuid": "u"}),
         ports: json!([]),
         version: Some([("M".to_owned(), "1.0".to_owned())].into()),
@@ -114,7 +142,9 @@ fn command_messages_golden() {
         }),
         command_result: None,
     };
-    assert_json_snapshot!(CommandList { commands: vec![result] });
+    assert_json_snapshot!(CommandList {
+        commands: vec![result]
+    });
     assert_eq!(
         CommandRequest::path_and_query(&AgentToken::new("a+b"), true),
         "/v1/commands/?wait=true&agent_token=a%2Bb"
@@ -125,7 +155,10 @@ fn command_messages_golden() {
 #[test]
 fn statuses_of_both_spellings() {
     let read = |text: &str| serde_json::from_value::<CommandStatus>(json!(text)).unwrap();
-    assert_eq!(read("CLEAN_VERSION_MISMATCH"), CommandStatus::CleanVersionMismatch);
+    assert_eq!(
+        read("CLEAN_VERSION_MISMATCH"),
+        CommandStatus::CleanVersionMismatch
+    );
     assert_eq!(read("VERSION_MISMATCH"), CommandStatus::CleanVersionMismatch);
     assert_eq!(read("RUNNING"), CommandStatus::Running);
 }
@@ -136,8 +169,16 @@ fn a_step_is_echoed_whole() {
                       "abortable": true, "requires_ramdisk": true});
     let step: Step = serde_json::from_value(sent.clone()).unwrap();
     assert_eq!(serde_json::to_value(&step).unwrap(), sent);
-    let value = StepResult { kind: StepKind::Clean, result: Value::Null, step: sent.clone() }.into_value();
-    assert_eq!(StepResult::from_value(StepKind::Clean, &value).unwrap().step, sent);
+    let value = StepResult {
+        kind: StepKind::Clean,
+        result: Value::Null,
+        step: sent.clone(),
+    }
+    .into_value();
+    assert_eq!(
+        StepResult::from_value(StepKind::Clean, &value).unwrap().step,
+        sent
+    );
     assert!(StepResult::from_value(StepKind::Deploy, &value).is_none());
 }
 
@@ -163,7 +204,10 @@ fn inspection_golden() {
         ..Inspection::default()
     };
     let value = serde_json::to_value(&payload).unwrap();
-    assert_eq!(value["inventory"]["interfaces"][0]["mac_address"], "02:00:00:00:00:01");
+    assert_eq!(
+        value["inventory"]["interfaces"][0]["mac_address"],
+        "02:00:00:00:00:01"
+    );
     assert_eq!(serde_json::from_value::<Inspection>(value).unwrap(), payload);
     assert_json_snapshot!(payload.inventory.interfaces[0]);
 }

@@ -51,6 +51,10 @@ impl AgentToken {
 
 impl fmt::Debug for AgentToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.is_masked() { "AgentToken(masked)" } else { "AgentToken(redacted)" })
+        f.write_str(if self.is_masked() {
+            "AgentToken(masked)"
+        } else {
+            "AgentToken(redacted)"
+        })
     }
 }

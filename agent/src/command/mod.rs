@@ -34,7 +34,9 @@ impl Records {
 
     /// The last command, while it runs.
     pub(crate) fn running(&self) -> Option<&CommandResult> {
-        self.list.last().filter(|record| record.command_status == CommandStatus::Running)
+        self.list
+            .last()
+            .filter(|record| record.command_status == CommandStatus::Running)
     }
 
     pub(crate) fn push(&mut self, record: CommandResult) {
@@ -76,7 +78,11 @@ pub(crate) enum Command {
     /// Runs behind the reply.
     Async(Box<dyn Job>),
     /// A step: a job whose result is wrapped with the step, which the service recognises it by.
-    Step { kind: StepKind, step: Value, job: Box<dyn Job> },
+    Step {
+        kind: StepKind,
+        step: Value,
+        job: Box<dyn Job>,
+    },
 }
 
 /// Commands that take no time.
@@ -141,7 +147,9 @@ pub(crate) fn resolve(
         }
         ("standby", "power_off" | "run_image") => {
             params.end()?;
-            Ok(Command::Async(Box::new(ShutdownJob { reboot: command == "run_image" })))
+            Ok(Command::Async(Box::new(ShutdownJob {
+                reboot: command == "run_image",
+            })))
         }
         ("standby", "sync") => plain(params, SyncCommand::Sync),
         ("standby", "get_partition_uuids") => plain(params, SyncCommand::PartitionUuids),
@@ -193,7 +201,10 @@ struct FailedJob(Option<Failure>);
 
 impl Job for FailedJob {
     fn work(&mut self, _: &mut crate::job::Context<'_>) -> Result<crate::job::State, Failure> {
-        Err(self.0.take().unwrap_or_else(|| Failure::Deployment("failed before".to_owned())))
+        Err(self
+            .0
+            .take()
+            .unwrap_or_else(|| Failure::Deployment("failed before".to_owned())))
     }
 
     fn http(

@@ -1,7 +1,7 @@
 //! Keyword arguments of commands and steps, checked as Python would.
 
-use serde_json::{Map, Value};
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::failure::Failure;
 
@@ -13,13 +13,19 @@ pub(crate) struct Params {
 
 impl Params {
     pub(crate) fn new(command: &str, values: Map<String, Value>) -> Self {
-        Self { command: command.to_owned(), values }
+        Self {
+            command: command.to_owned(),
+            values,
+        }
     }
 
     /// A required argument.
     pub(crate) fn required<T: DeserializeOwned>(&mut self, name: &str) -> Result<T, Failure> {
         let value = self.values.shift_remove(name).ok_or_else(|| {
-            Failure::TypeError(format!("{}() missing 1 required argument: '{name}'", self.command))
+            Failure::TypeError(format!(
+                "{}() missing 1 required argument: '{name}'",
+                self.command
+            ))
         })?;
         self.read(name, value)
     }
@@ -37,8 +43,13 @@ impl Params {
         // cut down to what kind was wanted.
         serde_json::from_value(value).map_err(|error| {
             let text = error.to_string();
-            let wanted = text.rsplit_once("expected ").map_or("another type", |(_, wanted)| wanted);
-            Failure::InvalidParams(format!("{}: parameter {name} can't be used: expected {wanted}", self.command))
+            let wanted = text
+                .rsplit_once("expected ")
+                .map_or("another type", |(_, wanted)| wanted);
+            Failure::InvalidParams(format!(
+                "{}: parameter {name} can't be used: expected {wanted}",
+                self.command
+            ))
         })
     }
 
@@ -46,9 +57,10 @@ impl Params {
     pub(crate) fn end(self) -> Result<(), Failure> {
         match self.values.keys().next() {
             None => Ok(()),
-            Some(name) => {
-                Err(Failure::TypeError(format!("{}() got an unexpected keyword argument '{name}'", self.command)))
-            }
+            Some(name) => Err(Failure::TypeError(format!(
+                "{}() got an unexpected keyword argument '{name}'",
+                self.command
+            ))),
         }
     }
 }

@@ -43,8 +43,14 @@ pub(crate) fn list(kind: StepKind) -> StepList {
     let argument = |text: &str, required: bool| json!({"description": text, "required": required});
     let steps = match kind {
         StepKind::Clean => {
-            let verify = argument("sample (default) reads back a sample of each disk, full reads all of it", false);
-            vec![step(ERASE_METADATA, 99, None), step(ERASE, 10, Some(json!({"verify": verify})))]
+            let verify = argument(
+                "sample (default) reads back a sample of each disk, full reads all of it",
+                false,
+            );
+            vec![
+                step(ERASE_METADATA, 99, None),
+                step(ERASE, 10, Some(json!({"verify": verify}))),
+            ]
         }
         StepKind::Deploy => vec![
             step(ERASE_METADATA, 0, None),
@@ -63,7 +69,11 @@ pub(crate) fn list(kind: StepKind) -> StepList {
         StepKind::Deploy => (steps, None),
         StepKind::Clean => (None, steps),
     };
-    StepList { deploy_steps, clean_steps, hardware_manager_version: versions() }
+    StepList {
+        deploy_steps,
+        clean_steps,
+        hardware_manager_version: versions(),
+    }
 }
 
 /// Refuses a step that was chosen from another list than ours.
@@ -71,9 +81,10 @@ pub(crate) fn check_version(asked: Option<BTreeMap<String, String>>) -> Result<(
     match asked {
         None => Ok(()),
         Some(asked) if asked.is_empty() || asked == versions() => Ok(()),
-        Some(asked) => {
-            Err(Failure::VersionMismatch { asked: format!("{asked:?}"), have: format!("{:?}", versions()) })
-        }
+        Some(asked) => Err(Failure::VersionMismatch {
+            asked: format!("{asked:?}"),
+            have: format!("{:?}", versions()),
+        }),
     }
 }
 
@@ -89,7 +100,11 @@ pub(crate) fn start(
     let args = match step.get("args") {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(args)) => args.clone(),
-        Some(_) => return Err(Failure::InvalidParams(format!("step {name}: args is not an object"))),
+        Some(_) => {
+            return Err(Failure::InvalidParams(format!(
+                "step {name}: args is not an object"
+            )));
+        }
     };
     let mut params = Params::new(name, args);
     match (kind, interface, name) {
@@ -100,7 +115,9 @@ pub(crate) fn start(
                 None | Some("sample") => Extent::Sample,
                 Some("full") => Extent::Full,
                 Some(other) => {
-                    return Err(Failure::InvalidParams(format!("{ERASE}: verify is {other:?}, not sample or full")));
+                    return Err(Failure::InvalidParams(format!(
+                        "{ERASE}: verify is {other:?}, not sample or full"
+                    )));
                 }
             };
             Ok(Box::new(EraseJob::everything(node, extent)))
@@ -114,9 +131,18 @@ pub(crate) fn start(
             let configdrive: Option<String> = params.optional("configdrive")?;
             params.end()?;
             check_image(&image)?;
-            Ok(Box::new(ImageJob::new(image, configdrive, node, md5_enabled, Reporting::Step)?))
+            Ok(Box::new(ImageJob::new(
+                image,
+                configdrive,
+                node,
+                md5_enabled,
+                Reporting::Step,
+            )?))
         }
-        _ => Err(Failure::UnknownStep { kind: kind.word(), step: format!("{interface}.{name}") }),
+        _ => Err(Failure::UnknownStep {
+            kind: kind.word(),
+            step: format!("{interface}.{name}"),
+        }),
     }
 }
 

@@ -62,8 +62,14 @@ impl EraseJob {
     fn plan(&mut self, context: &mut Context<'_>) -> Result<(), Failure> {
         let disks = context.platform.disks();
         let skipped = self.node.as_ref().map(Node::skipped_devices).unwrap_or_default();
-        let skip_read_only = self.node.as_ref().and_then(|node| node.flag("agent_erase_skip_read_only"));
-        for disk in disks.into_iter().filter(|disk| !disk.removable && disk.facts.size > 0) {
+        let skip_read_only = self
+            .node
+            .as_ref()
+            .and_then(|node| node.flag("agent_erase_skip_read_only"));
+        for disk in disks
+            .into_iter()
+            .filter(|disk| !disk.removable && disk.facts.size > 0)
+        {
             if hints::is_skipped(&disk.facts, &skipped)? {
                 context.note(format!("{} is left alone: skip_block_devices", disk.facts.name));
                 continue;
@@ -81,7 +87,9 @@ impl EraseJob {
             let table = read_table(&disk, context)?;
             self.guard(&disk, table.as_ref(), context)?;
             self.waiting.push_back(match self.what {
-                What::Everything(extent) => Wipe::full(disk, Rules::of(self.node.as_ref(), extent), context.now),
+                What::Everything(extent) => {
+                    Wipe::full(disk, Rules::of(self.node.as_ref(), extent), context.now)
+                }
                 What::Metadata => Wipe::metadata(disk, table.as_ref(), context.now),
             });
         }
@@ -90,20 +98,33 @@ impl EraseJob {
 
     /// Checked for all disks before the first is touched.
     fn guard(&self, disk: &BlockDevice, table: Option<&Table>, context: &Context<'_>) -> Result<(), Failure> {
-        let allowed = self.node.as_ref().and_then(|node| node.flag("wipe_special_filesystems")).unwrap_or(false);
+        let allowed = self
+            .node
+            .as_ref()
+            .and_then(|node| node.flag("wipe_special_filesystems"))
+            .unwrap_or(false);
         if allowed || !context.parameters.guard_special_filesystems {
             return Ok(());
         }
         let partitions = table.map(Table::partitions).unwrap_or_default();
         match partitions.iter().find_map(shared_file_system) {
-            Some(what) => Err(Failure::ProtectedDevice { device: disk.facts.name.clone(), what }),
+            Some(what) => Err(Failure::ProtectedDevice {
+                device: disk.facts.name.clone(),
+                what,
+            }),
             None => Ok(()),
         }
     }
 
     fn concurrency(&self) -> usize {
-        let asked = self.node.as_ref().and_then(|node| node.count("disk_erasure_concurrency"));
-        asked.and_then(|count| usize::try_from(count).ok()).unwrap_or(CONCURRENCY).max(1)
+        let asked = self
+            .node
+            .as_ref()
+            .and_then(|node| node.count("disk_erasure_concurrency"));
+        asked
+            .and_then(|count| usize::try_from(count).ok())
+            .unwrap_or(CONCURRENCY)
+            .max(1)
     }
 
     fn finish(&mut self) -> Result<State, Failure> {
@@ -111,7 +132,9 @@ impl EraseJob {
             0 => {
                 self.report.disks.sort_by(|a, b| a.name.cmp(&b.name));
                 let report = serde_json::to_value(&self.report);
-                Ok(State::Done(report.expect("a struct of strings and numbers is JSON")))
+                Ok(State::Done(
+                    report.expect("a struct of strings and numbers is JSON"),
+                ))
             }
             1 => Err(self.failures.remove(0)),
             count => {
@@ -138,8 +161,17 @@ impl Job for EraseJob {
         }
         // The first that may go on gets this slice, and goes to the end of the queue.
         let now = context.now;
-        let Some(ready) = self.active.iter().position(|(_, at)| at.is_none_or(|at| at <= now)) else {
-            return Ok(self.active.iter().filter_map(|(_, at)| *at).min().map_or(State::Busy, State::Until));
+        let Some(ready) = self
+            .active
+            .iter()
+            .position(|(_, at)| at.is_none_or(|at| at <= now))
+        else {
+            return Ok(self
+                .active
+                .iter()
+                .filter_map(|(_, at)| *at)
+                .min()
+                .map_or(State::Busy, State::Until));
         };
         if let Some((mut wipe, _)) = self.active.remove(ready) {
             match wipe.work(context) {

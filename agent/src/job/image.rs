@@ -65,11 +65,20 @@ struct Stream {
 }
 
 enum Stage {
-    Checksum { url: String, algorithm: Option<Algorithm> },
-    FetchDrive { url: String },
+    Checksum {
+        url: String,
+        algorithm: Option<Algorithm>,
+    },
+    FetchDrive {
+        url: String,
+    },
     Choose,
     Download,
-    Table { head: Vec<u8>, total: u64, digest: String },
+    Table {
+        head: Vec<u8>,
+        total: u64,
+        digest: String,
+    },
     Drive(Box<DriveWrite>),
     Seal(Box<Sealing>),
     Ended,
@@ -123,22 +132,38 @@ impl ImageJob {
         reporting: Reporting,
     ) -> Result<Self, Failure> {
         let [url] = &image.urls[..] else {
-            return Err(Failure::InvalidParams(format!("image_info.urls has {} entries, one is wanted", image.urls.len())));
+            return Err(Failure::InvalidParams(format!(
+                "image_info.urls has {} entries, one is wanted",
+                image.urls.len()
+            )));
         };
         let url = url.clone();
         if !checksum::is_url(&url) {
-            return Err(Failure::InvalidParams(format!("image_info.urls: {url:?} is not an http or https URL")));
+            return Err(Failure::InvalidParams(format!(
+                "image_info.urls: {url:?} is not an http or https URL"
+            )));
         }
         let image_name = name(&image.id, &url);
-        let wanted = checksum::wanted(&image, md5_enabled)
-            .map_err(|why| Failure::ChecksumUnusable { image: image_name.clone(), why })?;
+        let wanted = checksum::wanted(&image, md5_enabled).map_err(|why| Failure::ChecksumUnusable {
+            image: image_name.clone(),
+            why,
+        })?;
         if image.image_type.as_deref() == Some("partition") {
-            return Err(invalid(&image_name, "partition images are not supported, only whole disk images"));
+            return Err(invalid(
+                &image_name,
+                "partition images are not supported, only whole disk images",
+            ));
         }
-        if let Some(format) = image.disk_format.as_deref().filter(|format| !format::declares_raw(format)) {
+        if let Some(format) = image
+            .disk_format
+            .as_deref()
+            .filter(|format| !format::declares_raw(format))
+        {
             return Err(not_raw(&image_name, format));
         }
-        let configdrive = configdrive.or_else(|| image.configdrive.clone()).filter(|text| !text.is_empty());
+        let configdrive = configdrive
+            .or_else(|| image.configdrive.clone())
+            .filter(|text| !text.is_empty());
         let (drive, drive_url) = match configdrive {
             Some(text) if checksum::is_url(&text) => (None, Some(text)),
             Some(text) => (Some(ConfigDrive::from_text(&text)?), None),
@@ -173,7 +198,9 @@ impl ImageJob {
     }
 
     fn after_checksum(&mut self) -> Stage {
-        self.drive_url.take().map_or(Stage::Choose, |url| Stage::FetchDrive { url })
+        self.drive_url
+            .take()
+            .map_or(Stage::Choose, |url| Stage::FetchDrive { url })
     }
 
     fn name(&self) -> String {
@@ -192,7 +219,13 @@ impl ImageJob {
         self.retry_at = None;
         match std::mem::replace(&mut self.stage, Stage::Ended) {
             Stage::Checksum { url, algorithm } => {
-                self.request = Some(context.get(&url, BodyMode::Whole { max: checksum::FILE_MAX }, None));
+                self.request = Some(context.get(
+                    &url,
+                    BodyMode::Whole {
+                        max: checksum::FILE_MAX,
+                    },
+                    None,
+                ));
                 self.stage = Stage::Checksum { url, algorithm };
                 Ok(State::Waiting)
             }
@@ -233,7 +266,11 @@ impl ImageJob {
     }
 
     fn begin_download(&mut self, context: &mut Context<'_>) -> Result<State, Failure> {
-        let hasher = self.expected.as_ref().map_or(Algorithm::Sha256, |expected| expected.algorithm).hasher();
+        let hasher = self
+            .expected
+            .as_ref()
+            .map_or(Algorithm::Sha256, |expected| expected.algorithm)
+            .hasher();
         self.stream = Some(Stream {
             head: Vec::with_capacity(HEAD),
             buffer: Vec::with_capacity(CHUNK),
@@ -252,7 +289,10 @@ impl ImageJob {
         self.stream = None;
         if self.attempts >= context.parameters.download_retries {
             let attempts = self.attempts + 1;
-            return Err(Failure::ImageDownload { url, why: format!("{why} (attempt {attempts} of {attempts})") });
+            return Err(Failure::ImageDownload {
+                url,
+                why: format!("{why} (attempt {attempts} of {attempts})"),
+            });
         }
         self.attempts += 1;
         context.note(format!("download of {url} failed, trying again: {why}"));
@@ -275,7 +315,10 @@ impl ImageJob {
             HttpEvent::Head { status: 200, length } => self.head(length),
             // Ours to fix, or nobody's: asking again gives the same answer.
             HttpEvent::Response { status, .. } | HttpEvent::Head { status, .. } if status < 500 => {
-                Err(Failure::ImageDownload { url, why: format!("the server answered {status}") })
+                Err(Failure::ImageDownload {
+                    url,
+                    why: format!("the server answered {status}"),
+                })
             }
             HttpEvent::Response { status, .. } | HttpEvent::Head { status, .. } => {
                 if let Some(id) = self.request {
@@ -285,7 +328,10 @@ impl ImageJob {
             }
             HttpEvent::Chunk(bytes) => self.chunk(&bytes, context),
             HttpEvent::End => self.end(context),
-            HttpEvent::Failed { kind: HttpFailure::TooLong, why } => Err(Failure::ImageDownload { url, why }),
+            HttpEvent::Failed {
+                kind: HttpFailure::TooLong,
+                why,
+            } => Err(Failure::ImageDownload { url, why }),
             HttpEvent::Failed { why, .. } => self.retry(url, why, context),
         }
     }
@@ -296,11 +342,18 @@ impl ImageJob {
         self.attempts = 0;
         match std::mem::replace(&mut self.stage, Stage::Choose) {
             Stage::Checksum { url, algorithm } => {
-                let unusable = |why: String| Failure::ChecksumUnusable { image: self.name(), why: format!("{why} ({url})") };
+                let unusable = |why: String| Failure::ChecksumUnusable {
+                    image: self.name(),
+                    why: format!("{why} ({url})"),
+                };
                 let text = String::from_utf8_lossy(body);
                 let digest = checksum::in_file(&text, &self.url).map_err(unusable)?;
                 let expected = checksum::expected(&digest, algorithm, self.md5_enabled).map_err(unusable)?;
-                context.note(format!("{url} names {} {}", expected.algorithm.name(), expected.digest));
+                context.note(format!(
+                    "{url} names {} {}",
+                    expected.algorithm.name(),
+                    expected.digest
+                ));
                 self.expected = Some(expected);
                 self.stage = self.after_checksum();
             }
@@ -371,29 +424,60 @@ impl ImageJob {
                     device: target.name,
                 });
             }
-            None => return Err(Failure::ChecksumUnusable { image, why: "none was found".to_owned() }),
+            None => {
+                return Err(Failure::ChecksumUnusable {
+                    image,
+                    why: "none was found".to_owned(),
+                });
+            }
         }
-        context.note(format!("image {image}: {} bytes with the right checksum", stream.total));
-        self.stage = Stage::Table { head: stream.head, total: stream.total, digest };
+        context.note(format!(
+            "image {image}: {} bytes with the right checksum",
+            stream.total
+        ));
+        self.stage = Stage::Table {
+            head: stream.head,
+            total: stream.total,
+            digest,
+        };
         Ok(State::Busy)
     }
 
     /// The image is right: fit its partition table to this disk and find the place of the config drive.
-    fn table(&mut self, mut head: Vec<u8>, total: u64, digest: String, context: &mut Context<'_>) -> Result<State, Failure> {
+    fn table(
+        &mut self,
+        mut head: Vec<u8>,
+        total: u64,
+        digest: String,
+        context: &mut Context<'_>,
+    ) -> Result<State, Failure> {
         let target = self.target()?;
-        let refused = |error: TableError| Failure::Deployment(format!("image {}: {error}", name(&self.image.id, &self.url)));
+        let refused = |error: TableError| {
+            Failure::Deployment(format!("image {}: {error}", name(&self.image.id, &self.url)))
+        };
         head.resize(HEAD.min(usize::try_from(target.size).unwrap_or(HEAD)), 0);
         let mut table = Table::parse(&head, target.sector).map_err(refused)?;
         if table.partitions().is_empty() {
-            return Err(Failure::Deployment(format!("image {}: the partition table is empty", self.name())));
+            return Err(Failure::Deployment(format!(
+                "image {}: the partition table is empty",
+                self.name()
+            )));
         }
         table.fit(target.size).map_err(refused)?;
         let Some(drive) = self.drive.take() else {
-            self.stage = Stage::Seal(Box::new(Sealing { head, table, total, digest, drive_bytes: None }));
+            self.stage = Stage::Seal(Box::new(Sealing {
+                head,
+                table,
+                total,
+                digest,
+                drive_bytes: None,
+            }));
             return Ok(State::Busy);
         };
         let partition = match labelled(context.platform, &target, &head, &table)?[..] {
-            [] => table.add_config_drive(context.dice.uuid().to_bytes_le()).map_err(refused)?,
+            [] => table
+                .add_config_drive(context.dice.uuid().to_bytes_le())
+                .map_err(refused)?,
             [existing] if existing.length >= drive.length() => existing,
             [existing] => {
                 return Err(Failure::ConfigDrive(format!(
@@ -405,7 +489,10 @@ impl ImageJob {
             }
             ref several => {
                 let count = several.len();
-                return Err(Failure::ConfigDrive(format!("the image has {count} partitions labelled {}", drive::LABEL)));
+                return Err(Failure::ConfigDrive(format!(
+                    "the image has {count} partitions labelled {}",
+                    drive::LABEL
+                )));
             }
         };
         let length = drive.length();
@@ -415,7 +502,13 @@ impl ImageJob {
             length,
             written: 0,
             hasher: Sha256::new(),
-            sealing: Sealing { head, table, total, digest, drive_bytes: Some(length) },
+            sealing: Sealing {
+                head,
+                table,
+                total,
+                digest,
+                drive_bytes: Some(length),
+            },
         }));
         Ok(State::Busy)
     }
@@ -427,7 +520,9 @@ impl ImageJob {
         let broken = |error: std::io::Error| Failure::ConfigDrive(format!("can't be unpacked: {error}"));
         write.reader.read_exact(&mut slice).map_err(broken)?;
         write.hasher.update(&slice);
-        context.platform.write_at(&target.name, write.partition.start + write.written, &slice)?;
+        context
+            .platform
+            .write_at(&target.name, write.partition.start + write.written, &slice)?;
         write.written += count as u64;
         if write.written < write.length {
             self.stage = Stage::Drive(write);
@@ -435,10 +530,22 @@ impl ImageJob {
         }
         context.platform.flush(&target.name)?;
         let written = write.hasher.finalize();
-        if hash_of(context.platform, &target.name, write.partition.start, write.length)? != written[..] {
-            return Err(Failure::ImageWrite(format!("{}: the config drive reads back different", target.name)));
+        if hash_of(
+            context.platform,
+            &target.name,
+            write.partition.start,
+            write.length,
+        )? != written[..]
+        {
+            return Err(Failure::ImageWrite(format!(
+                "{}: the config drive reads back different",
+                target.name
+            )));
         }
-        context.note(format!("config drive: {} bytes in partition {}", write.length, write.partition.number));
+        context.note(format!(
+            "config drive: {} bytes in partition {}",
+            write.length, write.partition.number
+        ));
         self.stage = Stage::Seal(Box::new(write.sealing));
         Ok(State::Busy)
     }
@@ -456,7 +563,10 @@ impl ImageJob {
         let mut read = vec![0; sealing.head.len()];
         context.platform.read_at(&target.name, 0, &mut read)?;
         if read != sealing.head {
-            return Err(Failure::ImageWrite(format!("{}: the partition table reads back different", target.name)));
+            return Err(Failure::ImageWrite(format!(
+                "{}: the partition table reads back different",
+                target.name
+            )));
         }
         context.platform.reread_partitions(&target.name)?;
         let text = format!(
@@ -473,7 +583,9 @@ impl ImageJob {
     }
 
     fn target(&self) -> Result<Target, Failure> {
-        self.target.clone().ok_or_else(|| Failure::Deployment("no disk was chosen".to_owned()))
+        self.target
+            .clone()
+            .ok_or_else(|| Failure::Deployment("no disk was chosen".to_owned()))
     }
 
     /// Whatever went wrong: stop the transfer and leave nothing that boots.
@@ -486,7 +598,9 @@ impl ImageJob {
         if let Some(target) = &self.target
             && let Err(error) = spoil(context.platform, target)
         {
-            return Failure::ImageWrite(format!("{failure}; and the disk could not be made unbootable: {error}"));
+            return Failure::ImageWrite(format!(
+                "{failure}; and the disk could not be made unbootable: {error}"
+            ));
         }
         failure
     }
@@ -494,14 +608,16 @@ impl ImageJob {
 
 impl Job for ImageJob {
     fn work(&mut self, context: &mut Context<'_>) -> Result<State, Failure> {
-        self.step(context).map_err(|failure| self.give_up(failure, context))
+        self.step(context)
+            .map_err(|failure| self.give_up(failure, context))
     }
 
     fn http(&mut self, id: HttpId, event: HttpEvent, context: &mut Context<'_>) -> Result<State, Failure> {
         if self.request != Some(id) {
             return self.work(context);
         }
-        self.answer(event, context).map_err(|failure| self.give_up(failure, context))
+        self.answer(event, context)
+            .map_err(|failure| self.give_up(failure, context))
     }
 }
 
@@ -534,7 +650,8 @@ fn labelled(
 ) -> Result<Vec<Partition>, Failure> {
     let mut found = Vec::new();
     for partition in table.partitions() {
-        let mut prefix = vec![0; drive::LABEL_PREFIX.min(usize::try_from(partition.length).unwrap_or(usize::MAX))];
+        let mut prefix =
+            vec![0; drive::LABEL_PREFIX.min(usize::try_from(partition.length).unwrap_or(usize::MAX))];
         platform.read_at(&target.name, partition.start, &mut prefix)?;
         // What belongs to the first MiB is not on the disk yet.
         if let Ok(start) = usize::try_from(partition.start)
@@ -579,35 +696,57 @@ fn written(expected: &Option<Expected>, target: Target, sealing: Sealing, text: 
 
 fn name(id: &str, url: &str) -> String {
     let base = checksum::base_name(url);
-    if id.is_empty() || id == base { base.to_owned() } else { format!("{id} ({base})") }
+    if id.is_empty() || id == base {
+        base.to_owned()
+    } else {
+        format!("{id} ({base})")
+    }
 }
 
 fn invalid(image: &str, why: &str) -> Failure {
-    Failure::InvalidImage { image: image.to_owned(), why: why.to_owned() }
+    Failure::InvalidImage {
+        image: image.to_owned(),
+        why: why.to_owned(),
+    }
 }
 
 fn not_raw(image: &str, format: &str) -> Failure {
     invalid(
         image,
-        &format!("it is {format}, and for now only raw images are written: convert it (`qemu-img convert -O raw`) and name that"),
+        &format!(
+            "it is {format}, and for now only raw images are written: convert it (`qemu-img convert -O raw`) and name that"
+        ),
     )
 }
 
 fn too_long(image: &str, length: u64, target: &Target) -> Failure {
-    Failure::ImageWrite(format!("image {image} has {length} bytes or more, {} only {}", target.name, target.size))
+    Failure::ImageWrite(format!(
+        "image {image} has {length} bytes or more, {} only {}",
+        target.name, target.size
+    ))
 }
 
 /// The `Authorization` value that `image_info` asks for.
 fn authorization(image: &ImageInfo) -> Result<Option<String>, Failure> {
     if let Some(packed) = &image.image_request_authorization {
-        let value = STANDARD.decode(packed).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-        let bad = || Failure::InvalidParams("image_info.image_request_authorization is not base64 of text".to_owned());
+        let value = STANDARD
+            .decode(packed)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok());
+        let bad = || {
+            Failure::InvalidParams("image_info.image_request_authorization is not base64 of text".to_owned())
+        };
         return value.ok_or_else(bad).map(Some);
     }
-    match (image.image_server_auth_strategy.as_deref(), &image.image_server_user, &image.image_server_password) {
-        (Some("http_basic"), Some(user), Some(password)) => {
-            Ok(Some(format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))))
-        }
+    match (
+        image.image_server_auth_strategy.as_deref(),
+        &image.image_server_user,
+        &image.image_server_password,
+    ) {
+        (Some("http_basic"), Some(user), Some(password)) => Ok(Some(format!(
+            "Basic {}",
+            STANDARD.encode(format!("{user}:{password}"))
+        ))),
         (Some("http_basic"), _, _) => Err(Failure::InvalidParams(
             "image_info.image_server_auth_strategy is http_basic, but user or password is missing".to_owned(),
         )),

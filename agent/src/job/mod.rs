@@ -42,7 +42,10 @@ impl Context<'_> {
     /// Starts a download.
     pub(crate) fn get(&mut self, url: &str, mode: BodyMode, authorization: Option<&str>) -> HttpId {
         let id = self.http.next();
-        let headers = authorization.iter().map(|value| ("Authorization", (*value).to_owned())).collect();
+        let headers = authorization
+            .iter()
+            .map(|value| ("Authorization", (*value).to_owned()))
+            .collect();
         self.actions.push(Action::Http(HttpRequest {
             id,
             method: "GET",
@@ -109,5 +112,7 @@ fn zero(platform: &mut dyn Platform, disk: &str, offset: u64, length: u64) -> Re
 
 /// Whether all bytes are zero. Compares with a constant: a memcmp, fast also in unoptimised builds.
 fn is_zero(bytes: &[u8]) -> bool {
-    bytes.chunks(ZEROS.len()).all(|chunk| chunk == &ZEROS[..chunk.len()])
+    bytes
+        .chunks(ZEROS.len())
+        .all(|chunk| chunk == &ZEROS[..chunk.len()])
 }

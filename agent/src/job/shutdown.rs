@@ -24,7 +24,11 @@ impl Job for ShutdownJob {
     }
 
     fn afterwards(&self) -> Option<Action> {
-        Some(if self.reboot { Action::Reboot } else { Action::PowerOff })
+        Some(if self.reboot {
+            Action::Reboot
+        } else {
+            Action::PowerOff
+        })
     }
 }
 

@@ -58,11 +58,19 @@ impl Proof {
     pub(crate) fn plan(disk: &str, size: u64, zeros: bool, extent: Extent, dice: &mut Dice) -> Self {
         let mut ranges = Vec::new();
         let mut stream = None;
-        let range = |offset, length| Range { offset, length, before: None };
+        let range = |offset, length| Range {
+            offset,
+            length,
+            before: None,
+        };
         if size <= WHOLE {
             ranges.extend(strides(0, size).map(|(offset, length)| range(offset, length)));
         } else {
-            ranges.extend(strides(0, EDGE).chain(strides(size - EDGE, EDGE)).map(|(o, l)| range(o, l)));
+            ranges.extend(
+                strides(0, EDGE)
+                    .chain(strides(size - EDGE, EDGE))
+                    .map(|(o, l)| range(o, l)),
+            );
             let section = size / SUBSECTIONS;
             for index in 0..SUBSECTIONS {
                 let within = dice.below((section - SAMPLE) / SAMPLE) * SAMPLE;
@@ -73,13 +81,30 @@ impl Proof {
             }
         }
         let canaries = canaries(size, dice);
-        Self { disk: disk.to_owned(), zeros, ranges, stream, canaries, next: 0, bytes_read: 0, samples: 0 }
+        Self {
+            disk: disk.to_owned(),
+            zeros,
+            ranges,
+            stream,
+            canaries,
+            next: 0,
+            bytes_read: 0,
+            samples: 0,
+        }
     }
 
     /// A plan for ranges that were zeroed one by one (metadata), without canaries.
     pub(crate) fn of_ranges(disk: &str, zeroed: &[(u64, u64)]) -> Self {
-        let ranges = zeroed.iter().flat_map(|&(offset, length)| strides(offset, length));
-        let ranges = ranges.map(|(offset, length)| Range { offset, length, before: None }).collect();
+        let ranges = zeroed
+            .iter()
+            .flat_map(|&(offset, length)| strides(offset, length));
+        let ranges = ranges
+            .map(|(offset, length)| Range {
+                offset,
+                length,
+                before: None,
+            })
+            .collect();
         Self {
             disk: disk.to_owned(),
             zeros: true,
@@ -137,14 +162,20 @@ impl Proof {
         }
         let end = self.ranges.len().min(self.next + SLICE);
         for index in self.next..end {
-            let (offset, length, before) = (self.ranges[index].offset, self.ranges[index].length, self.ranges[index].before);
+            let (offset, length, before) = (
+                self.ranges[index].offset,
+                self.ranges[index].length,
+                self.ranges[index].before,
+            );
             self.check_range(offset, length, before, context)?;
         }
         self.next = end;
         if end < self.ranges.len() {
             return Ok(false);
         }
-        let Some((at, size)) = self.stream else { return Ok(true) };
+        let Some((at, size)) = self.stream else {
+            return Ok(true);
+        };
         let part = (size - at).min(STRIDE * SLICE as u64);
         for (offset, length) in strides(at, part) {
             self.check_range(offset, length, None, context)?;
@@ -181,7 +212,10 @@ impl Proof {
         self.bytes_read += length;
         if self.zeros && !is_zero(&bytes) {
             let at = offset + bytes.iter().position(|&byte| byte != 0).unwrap_or(0) as u64;
-            return Err(Failure::Erase(format!("{}: byte {at} is not zero after the erase", self.disk)));
+            return Err(Failure::Erase(format!(
+                "{}: byte {at} is not zero after the erase",
+                self.disk
+            )));
         }
         if let Some(before) = before
             && Sha256::digest(&bytes)[..] == before

@@ -77,20 +77,34 @@ pub(crate) struct Wipe {
 impl Wipe {
     /// A full erase.
     pub(crate) fn full(disk: BlockDevice, rules: Rules, now: Instant) -> Self {
-        let allowed = |method: &EraseMethod| (rules.nvme || !method.is_nvme()) && (rules.ata || !method.is_ata());
+        let allowed =
+            |method: &EraseMethod| (rules.nvme || !method.is_nvme()) && (rules.ata || !method.is_ata());
         let mut methods: Vec<EraseMethod> = disk.erase_methods.iter().copied().filter(allowed).collect();
         methods.push(EraseMethod::Overwrite);
         methods.sort_unstable();
         methods.dedup();
         methods.reverse();
-        Self { disk, rules, methods, method: None, proof: None, stage: Stage::Plant, began: now }
+        Self {
+            disk,
+            rules,
+            methods,
+            method: None,
+            proof: None,
+            stage: Stage::Plant,
+            began: now,
+        }
     }
 
     /// Only what makes a disk look used.
     pub(crate) fn metadata(disk: BlockDevice, table: Option<&Table>, now: Instant) -> Self {
         let size = disk.facts.size;
         let mut areas = vec![(0, size)];
-        areas.extend(table.iter().flat_map(|table| table.partitions()).map(|p| (p.start, p.length)));
+        areas.extend(
+            table
+                .iter()
+                .flat_map(|table| table.partitions())
+                .map(|p| (p.start, p.length)),
+        );
         let mut ranges = Vec::new();
         // Partitions first: with the table gone they could not be found again after a failure.
         for (start, length) in areas.into_iter().rev() {
@@ -101,7 +115,15 @@ impl Wipe {
         }
         let rules = Rules::of(None, Extent::Sample);
         let stage = Stage::Metadata { ranges, next: 0 };
-        Self { disk, rules, methods: Vec::new(), method: None, proof: None, stage, began: now }
+        Self {
+            disk,
+            rules,
+            methods: Vec::new(),
+            method: None,
+            proof: None,
+            stage,
+            began: now,
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -149,14 +171,22 @@ impl Wipe {
 
     fn proof(&mut self) -> Result<&mut Proof, Failure> {
         let name = &self.disk.facts.name;
-        self.proof.as_mut().ok_or_else(|| Failure::Erase(format!("{name}: no plan for the verification")))
+        self.proof
+            .as_mut()
+            .ok_or_else(|| Failure::Erase(format!("{name}: no plan for the verification")))
     }
 
     fn plant(&mut self, context: &mut Context<'_>) -> Result<Wiping, Failure> {
         let method = self.methods.pop().unwrap_or(EraseMethod::Overwrite);
         let (name, size) = (self.disk.facts.name.clone(), self.disk.facts.size);
         context.note(format!("erasing {name} ({size} bytes) with {method}"));
-        let proof = Proof::plan(&name, size, method.leaves_zeros(), self.rules.extent, context.dice);
+        let proof = Proof::plan(
+            &name,
+            size,
+            method.leaves_zeros(),
+            self.rules.extent,
+            context.dice,
+        );
         proof.plant(context)?;
         self.proof = Some(proof);
         self.method = Some(method);
@@ -176,7 +206,9 @@ impl Wipe {
             }
             // Losing a shortcut costs time; losing a secure erase is the operator's decision.
             Err(error) if method == EraseMethod::WriteZeroes || self.rules.continue_after_failure => {
-                context.note(format!("{method} of {name} failed, going on with the next method: {error}"));
+                context.note(format!(
+                    "{method} of {name} failed, going on with the next method: {error}"
+                ));
                 self.stage = Stage::Plant;
                 Ok(Wiping::Busy)
             }
@@ -192,8 +224,14 @@ impl Wipe {
         }
         let verification = self.proof()?.evidence();
         context.platform.reread_partitions(&self.disk.facts.name)?;
-        let method = self.method.map_or("metadata".to_owned(), |method| method.to_string());
-        context.note(format!("{} is erased, {} bytes were read back", self.name(), verification.bytes_read));
+        let method = self
+            .method
+            .map_or("metadata".to_owned(), |method| method.to_string());
+        context.note(format!(
+            "{} is erased, {} bytes were read back",
+            self.name(),
+            verification.bytes_read
+        ));
         let duration = context.now.saturating_duration_since(self.began);
         Ok(Wiping::Done(DiskErased {
             name: self.disk.facts.name.clone(),

@@ -28,11 +28,17 @@ pub(crate) struct Gpt {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u32::from_le_bytes)
 }
 
 fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+    bytes
+        .get(at..at + 8)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, u64::from_le_bytes)
 }
 
 fn crc(bytes: &[u8]) -> u32 {
@@ -63,11 +69,14 @@ impl Gpt {
         if u64_at(&header, 24) != 1 {
             return Err(bad("the primary header is not at LBA 1"));
         }
-        let (entries_lba, count, entry_size) = (u64_at(&header, 72), u32_at(&header, 80), u32_at(&header, 84));
+        let (entries_lba, count, entry_size) =
+            (u64_at(&header, 72), u32_at(&header, 80), u32_at(&header, 84));
         if count == 0 || count > ENTRIES_MAX || !(128..=1024).contains(&entry_size) || entry_size % 8 != 0 {
             return Err(bad(&format!("{count} entries of {entry_size} bytes")));
         }
-        let start = entries_lba.checked_mul(sector).and_then(|start| usize::try_from(start).ok());
+        let start = entries_lba
+            .checked_mul(sector)
+            .and_then(|start| usize::try_from(start).ok());
         let length = count as usize * entry_size as usize;
         let entries = start
             .filter(|_| entries_lba >= 2)
@@ -133,7 +142,11 @@ impl Gpt {
         for partition in self.partitions() {
             let end = partition.start + partition.length;
             if end > usable {
-                return Err(TableError::TooLong { number: partition.number, end, usable });
+                return Err(TableError::TooLong {
+                    number: partition.number,
+                    end,
+                    usable,
+                });
             }
         }
         Ok(())
@@ -149,7 +162,10 @@ impl Gpt {
                 end: other.start + other.length,
             });
         }
-        let free = self.entries.chunks_exact(self.entry_size).position(|entry| entry[..16] == [0; 16]);
+        let free = self
+            .entries
+            .chunks_exact(self.entry_size)
+            .position(|entry| entry[..16] == [0; 16]);
         let index = free.ok_or(TableError::Full)?;
         let entry = &mut self.entries[index * self.entry_size..(index + 1) * self.entry_size];
         entry.fill(0);
@@ -160,7 +176,12 @@ impl Gpt {
         for (at, unit) in "config-2".encode_utf16().enumerate() {
             entry[56 + at * 2..58 + at * 2].copy_from_slice(&unit.to_le_bytes());
         }
-        Ok(Partition { number: index as u32 + 1, start, length: end - start, kind: Kind::Guid(LINUX_DATA) })
+        Ok(Partition {
+            number: index as u32 + 1,
+            start,
+            length: end - start,
+            kind: Kind::Guid(LINUX_DATA),
+        })
     }
 
     fn sealed_header(&self, own: u64, other: u64, entries_lba: u64) -> [u8; HEADER] {

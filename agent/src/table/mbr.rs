@@ -25,7 +25,11 @@ impl Mbr {
         for (entry, raw) in entries.iter_mut().zip(head[ENTRIES..510].chunks_exact(16)) {
             entry.copy_from_slice(raw);
         }
-        let mbr = Self { sector, entries, disk_bytes: u64::MAX };
+        let mbr = Self {
+            sector,
+            entries,
+            disk_bytes: u64::MAX,
+        };
         let sane = |entry: &[u8; 16]| {
             entry[4] == 0 || (entry[0] & 0x7f == 0 && start(entry) > 0 && sectors(entry) > 0)
         };
@@ -52,7 +56,11 @@ impl Mbr {
         for partition in self.partitions() {
             let end = partition.start + partition.length;
             if end > disk_bytes {
-                return Err(TableError::TooLong { number: partition.number, end, usable: disk_bytes });
+                return Err(TableError::TooLong {
+                    number: partition.number,
+                    end,
+                    usable: disk_bytes,
+                });
             }
         }
         Ok(())
@@ -65,9 +73,17 @@ impl Mbr {
         let start = end.saturating_sub(CONFIG_DRIVE_MAX) / ALIGNMENT * ALIGNMENT;
         if let Some(other) = max_end(&self.partitions()).filter(|other| other.start + other.length > start) {
             let (number, end) = (other.number, other.start + other.length);
-            return Err(TableError::NoRoom { needed: self.disk_bytes - start, number, end });
+            return Err(TableError::NoRoom {
+                needed: self.disk_bytes - start,
+                number,
+                end,
+            });
         }
-        let index = self.entries.iter().position(|entry| entry[4] == 0).ok_or(TableError::Full)?;
+        let index = self
+            .entries
+            .iter()
+            .position(|entry| entry[4] == 0)
+            .ok_or(TableError::Full)?;
         let length = end - start;
         let mut entry = [0; 16];
         // Cylinders, heads and sectors say "use LBA".
@@ -77,7 +93,12 @@ impl Mbr {
         entry[8..12].copy_from_slice(&((start / self.sector) as u32).to_le_bytes());
         entry[12..16].copy_from_slice(&((length / self.sector) as u32).to_le_bytes());
         self.entries[index] = entry;
-        Ok(Partition { number: index as u32 + 1, start, length, kind: Kind::Byte(FAT32_LBA) })
+        Ok(Partition {
+            number: index as u32 + 1,
+            start,
+            length,
+            kind: Kind::Byte(FAT32_LBA),
+        })
     }
 
     pub(super) fn store(&self, head: &mut [u8]) {

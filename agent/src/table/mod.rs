@@ -19,7 +19,9 @@ pub(crate) enum TableError {
     TooLong { number: u32, end: u64, usable: u64 },
     #[error("no free entry in the partition table for the config drive")]
     Full,
-    #[error("no room for the config drive: it needs the last {needed} bytes of the disk, partition {number} ends at byte {end}")]
+    #[error(
+        "no room for the config drive: it needs the last {needed} bytes of the disk, partition {number} ends at byte {end}"
+    )]
     NoRoom { needed: u64, number: u32, end: u64 },
 }
 
@@ -57,9 +59,9 @@ impl Table {
             return Ok(Self::Gpt(gpt));
         }
         match Mbr::parse(head, sector) {
-            Some(mbr) if mbr.is_protective() => {
-                Err(TableError::BadGpt("there is a protective MBR, but no GPT header behind it".to_owned()))
-            }
+            Some(mbr) if mbr.is_protective() => Err(TableError::BadGpt(
+                "there is a protective MBR, but no GPT header behind it".to_owned(),
+            )),
             Some(mbr) => Ok(Self::Mbr(mbr)),
             None => Err(TableError::None),
         }
@@ -107,7 +109,10 @@ impl Table {
 
 /// The MBR's disk identifier, which Ironic calls the root uuid of a whole disk image.
 pub(crate) fn disk_identifier(head: &[u8]) -> String {
-    let bytes = head.get(440..444).and_then(|bytes| bytes.try_into().ok()).unwrap_or([0; 4]);
+    let bytes = head
+        .get(440..444)
+        .and_then(|bytes| bytes.try_into().ok())
+        .unwrap_or([0; 4]);
     format!("0x{:08x}", u32::from_le_bytes(bytes))
 }
 
@@ -125,7 +130,9 @@ pub(crate) fn shared_file_system(partition: &Partition) -> Option<&'static str> 
 }
 
 fn max_end(partitions: &[Partition]) -> Option<&Partition> {
-    partitions.iter().max_by_key(|partition| partition.start + partition.length)
+    partitions
+        .iter()
+        .max_by_key(|partition| partition.start + partition.length)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The command API, error by error.
 
 use serde_json::{Value, json};
-use steelyard_agent::{Action, HttpEvent, Event};
+use steelyard_agent::{Action, Event, HttpEvent};
 
 use crate::bench::{Bench, TOKEN};
 use crate::machine::{Lie, Machine, SATA};
@@ -16,22 +16,88 @@ fn errors_table() {
     let post = |query: &str| format!("/v1/commands/?{query}");
     for (method, path, body, status, part) in [
         ("GET", "/nothing".to_owned(), "", 404, "was not found"),
-        ("GET", "/v1/commands/".to_owned(), "", 401, "401 Unauthorized: Token invalid."),
+        (
+            "GET",
+            "/v1/commands/".to_owned(),
+            "",
+            401,
+            "401 Unauthorized: Token invalid.",
+        ),
         ("GET", post("agent_token=wrong"), "", 401, "Token invalid"),
-        ("GET", "/v1/commands/x?agent_token=".to_owned(), "", 401, "Token invalid"),
-        ("POST", post("wait=true"), r#"{"name":"poll.get_hardware_info","params":{}}"#, 401, "Token invalid"),
-        ("GET", format!("/v1/commands/unknown?{good}"), "", 404, "Command with id unknown"),
+        (
+            "GET",
+            "/v1/commands/x?agent_token=".to_owned(),
+            "",
+            401,
+            "Token invalid",
+        ),
+        (
+            "POST",
+            post("wait=true"),
+            r#"{"name":"poll.get_hardware_info","params":{}}"#,
+            401,
+            "Token invalid",
+        ),
+        (
+            "GET",
+            format!("/v1/commands/unknown?{good}"),
+            "",
+            404,
+            "Command with id unknown",
+        ),
         ("DELETE", post(&good), "", 405, "DELETE is not allowed"),
         ("POST", post(&good), "no json", 400, "name"),
         ("POST", post(&good), "[]", 400, "name"),
         ("POST", post(&good), r#"{"params":{}}"#, 400, "name"),
-        ("POST", post(&good), r#"{"name":"standby.sync","params":[]}"#, 400, "params"),
-        ("POST", post(&good), r#"{"name":"sync","params":{}}"#, 400, "<extension>.<name>"),
-        ("POST", post(&good), r#"{"name":"warp.drive","params":{}}"#, 404, "Extension with id warp"),
-        ("POST", post(&good), r#"{"name":"clean.polish","params":{}}"#, 400, "Unknown command: polish"),
-        ("POST", post(&good), r#"{"name":"standby.prepare_image","params":{"image_info":{"id":"i"}}}"#, 400, "image_info is missing urls"),
-        ("POST", post(&good), r#"{"name":"standby.prepare_image","params":{"image_info":{"id":"i","urls":["u"]}}}"#, 400, "missing checksum"),
-        ("POST", post(&good), r#"{"name":"standby.prepare_image","params":{"image_info":7}}"#, 400, "image_info can't be used"),
+        (
+            "POST",
+            post(&good),
+            r#"{"name":"standby.sync","params":[]}"#,
+            400,
+            "params",
+        ),
+        (
+            "POST",
+            post(&good),
+            r#"{"name":"sync","params":{}}"#,
+            400,
+            "<extension>.<name>",
+        ),
+        (
+            "POST",
+            post(&good),
+            r#"{"name":"warp.drive","params":{}}"#,
+            404,
+            "Extension with id warp",
+        ),
+        (
+            "POST",
+            post(&good),
+            r#"{"name":"clean.polish","params":{}}"#,
+            400,
+            "Unknown command: polish",
+        ),
+        (
+            "POST",
+            post(&good),
+            r#"{"name":"standby.prepare_image","params":{"image_info":{"id":"i"}}}"#,
+            400,
+            "image_info is missing urls",
+        ),
+        (
+            "POST",
+            post(&good),
+            r#"{"name":"standby.prepare_image","params":{"image_info":{"id":"i","urls":["u"]}}}"#,
+            400,
+            "missing checksum",
+        ),
+        (
+            "POST",
+            post(&good),
+            r#"{"name":"standby.prepare_image","params":{"image_info":7}}"#,
+            400,
+            "image_info can't be used",
+        ),
     ] {
         let mut bench = Bench::serving(machine());
         let (got, answer) = bench.call(method, &path, body);
@@ -40,7 +106,11 @@ fn errors_table() {
         assert_eq!(answer["faultcode"], code, "{answer}");
         assert!(answer["faultstring"].as_str().unwrap().contains(part), "{answer}");
         let (_, list) = bench.call("GET", &post(&good), "");
-        assert_eq!(list, json!({"commands": []}), "a refused command leaves no record");
+        assert_eq!(
+            list,
+            json!({"commands": []}),
+            "a refused command leaves no record"
+        );
     }
 }
 
@@ -50,11 +120,17 @@ fn documents_that_need_no_token() {
     let (status, root) = bench.call("GET", "/", "");
     assert_eq!((status, &root["default_version"]["id"]), (200, &json!("v1")));
     let (_, status) = bench.call("GET", "/v1/status", "");
-    assert_eq!(status, json!({"started_at": 1.5, "version": steelyard_agent::VERSION}));
+    assert_eq!(
+        status,
+        json!({"started_at": 1.5, "version": steelyard_agent::VERSION})
+    );
     assert_eq!(bench.call("GET", "/v1/", "").1["id"], "v1");
     let id = bench.request("GET", "/v1/commands", "");
     let reply = bench.reply(id).unwrap();
-    assert_eq!((reply.status, reply.location.as_deref()), (308, Some("/v1/commands/")));
+    assert_eq!(
+        (reply.status, reply.location.as_deref()),
+        (308, Some("/v1/commands/"))
+    );
 }
 
 #[test]
@@ -62,23 +138,45 @@ fn sync_commands_have_ended_when_they_are_answered() {
     let mut bench = Bench::serving(machine());
     for (name, params, check) in [
         ("standby.sync", json!({}), None),
-        ("poll.get_hardware_info", json!({}), Some("/interfaces/0/mac_address")),
+        (
+            "poll.get_hardware_info",
+            json!({}),
+            Some("/interfaces/0/mac_address"),
+        ),
         ("log.collect_system_logs", json!({}), Some("/system_logs")),
-        ("deploy.get_deploy_steps", json!({"node": {"uuid": "u"}, "ports": []}), Some("/deploy_steps/SteelyardHardwareManager/1/argsinfo/image_info")),
-        ("clean.get_clean_steps", json!({"node": {"uuid": "u"}, "ports": []}), Some("/clean_steps/SteelyardHardwareManager/0/step")),
+        (
+            "deploy.get_deploy_steps",
+            json!({"node": {"uuid": "u"}, "ports": []}),
+            Some("/deploy_steps/SteelyardHardwareManager/1/argsinfo/image_info"),
+        ),
+        (
+            "clean.get_clean_steps",
+            json!({"node": {"uuid": "u"}, "ports": []}),
+            Some("/clean_steps/SteelyardHardwareManager/0/step"),
+        ),
     ] {
         let (status, record) = bench.command(name, params);
-        assert_eq!((status, &record["command_status"]), (200, &json!("SUCCEEDED")), "{record}");
+        assert_eq!(
+            (status, &record["command_status"]),
+            (200, &json!("SUCCEEDED")),
+            "{record}"
+        );
         assert_eq!(record["command_name"], name.split_once('.').unwrap().1);
         match check {
             Some(pointer) => assert!(record["command_result"].pointer(pointer).is_some(), "{record}"),
             None => assert_eq!(record["command_result"], Value::Null),
         }
     }
-    bench.machine.change("/dev/sda", |drive| assert_eq!(drive.flushes, 1));
+    bench
+        .machine
+        .change("/dev/sda", |drive| assert_eq!(drive.flushes, 1));
     let (_, list) = bench.call("GET", &format!("/v1/commands/?agent_token={TOKEN}"), "");
-    let names: Vec<&str> =
-        list["commands"].as_array().unwrap().iter().map(|c| c["command_name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = list["commands"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["command_name"].as_str().unwrap())
+        .collect();
     assert_eq!(names[..2], ["sync", "get_hardware_info"], "in order of execution");
 }
 
@@ -86,13 +184,31 @@ fn sync_commands_have_ended_when_they_are_answered() {
 fn unexpected_and_missing_arguments_are_python_type_errors() {
     let mut bench = Bench::serving(machine());
     for (name, params, part) in [
-        ("standby.sync", json!({"force": 1}), "unexpected keyword argument 'force'"),
-        ("clean.get_clean_steps", json!({"node": {"uuid": "u"}}), "missing 1 required argument: 'ports'"),
+        (
+            "standby.sync",
+            json!({"force": 1}),
+            "unexpected keyword argument 'force'",
+        ),
+        (
+            "clean.get_clean_steps",
+            json!({"node": {"uuid": "u"}}),
+            "missing 1 required argument: 'ports'",
+        ),
     ] {
         let (status, record) = bench.command(name, params);
-        assert_eq!((status, &record["command_status"]), (200, &json!("FAILED")), "{record}");
+        assert_eq!(
+            (status, &record["command_status"]),
+            (200, &json!("FAILED")),
+            "{record}"
+        );
         assert_eq!(record["command_error"]["type"], "TypeError");
-        assert!(record["command_error"]["message"].as_str().unwrap().contains(part), "{record}");
+        assert!(
+            record["command_error"]["message"]
+                .as_str()
+                .unwrap()
+                .contains(part),
+            "{record}"
+        );
     }
 }
 
@@ -104,18 +220,30 @@ fn one_command_at_a_time_and_waiting_for_it() {
     // The disk works: the agent asks it again in a second.
     let (status, busy) = bench.command("standby.sync", json!({}));
     assert_eq!(status, 409);
-    assert_eq!(busy["faultstring"], "Agent is busy: agent is executing command execute_clean_step");
-    let waiting = bench.request("GET", &format!("/v1/commands/{id}?wait=true&agent_token={TOKEN}"), "");
+    assert_eq!(
+        busy["faultstring"],
+        "Agent is busy: agent is executing command execute_clean_step"
+    );
+    let waiting = bench.request(
+        "GET",
+        &format!("/v1/commands/{id}?wait=true&agent_token={TOKEN}"),
+        "",
+    );
     assert!(bench.reply(waiting).is_none());
     let (_, record) = bench.call("GET", &format!("/v1/commands/{id}?agent_token={TOKEN}"), "");
     assert_eq!(record["command_status"], "RUNNING");
 
     bench.wait();
     bench.run();
-    let reply = bench.reply(waiting).expect("the one who waited is answered at the end");
+    let reply = bench
+        .reply(waiting)
+        .expect("the one who waited is answered at the end");
     let record: Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(record["command_status"], "SUCCEEDED", "{record}");
-    assert_eq!(record["command_result"]["clean_step"]["extra"], "kept", "the step is echoed as it came");
+    assert_eq!(
+        record["command_result"]["clean_step"]["extra"], "kept",
+        "the step is echoed as it came"
+    );
     // And the service hears of it: a forced heartbeat, 5 s after the last one.
     let pause = bench.wait();
     assert!(pause.as_secs() <= 5, "{pause:?}");
@@ -126,11 +254,20 @@ fn one_command_at_a_time_and_waiting_for_it() {
 #[test]
 fn another_version_of_the_steps_is_a_mismatch() {
     let mut bench = Bench::serving(machine());
-    let (_, list) = bench.command("clean.get_clean_steps", json!({"node": {"uuid": "u"}, "ports": []}));
+    let (_, list) = bench.command(
+        "clean.get_clean_steps",
+        json!({"node": {"uuid": "u"}, "ports": []}),
+    );
     let version = list["command_result"]["hardware_manager_version"].clone();
     let params = |version: Value| json!({"step": {"step": "erase_devices", "interface": "deploy"}, "node": {"uuid": "u"}, "ports": [], "clean_version": version});
-    let (status, record) = bench.command("clean.execute_clean_step", params(json!({"GenericHardwareManager": "1.2"})));
-    assert_eq!((status, &record["command_status"]), (200, &json!("CLEAN_VERSION_MISMATCH")));
+    let (status, record) = bench.command(
+        "clean.execute_clean_step",
+        params(json!({"GenericHardwareManager": "1.2"})),
+    );
+    assert_eq!(
+        (status, &record["command_status"]),
+        (200, &json!("CLEAN_VERSION_MISMATCH"))
+    );
     assert_eq!(record["command_error"]["code"], 409);
     let (_, record) = bench.command("clean.execute_clean_step", params(version));
     assert_eq!(record["command_status"], "RUNNING");
@@ -147,10 +284,18 @@ fn unknown_steps_fail() {
 
 #[test]
 fn power_off_is_answered_first_and_ends_the_agent() {
-    for (command, wait) in [("standby.power_off", false), ("standby.power_off", true), ("standby.run_image", false)] {
+    for (command, wait) in [
+        ("standby.power_off", false),
+        ("standby.power_off", true),
+        ("standby.run_image", false),
+    ] {
         let mut bench = Bench::serving(machine());
         let body = json!({"name": command, "params": {}}).to_string();
-        let id = bench.request("POST", &format!("/v1/commands/?wait={wait}&agent_token={TOKEN}"), &body);
+        let id = bench.request(
+            "POST",
+            &format!("/v1/commands/?wait={wait}&agent_token={TOKEN}"),
+            &body,
+        );
         assert_eq!(bench.reply(id).is_some(), !wait);
         bench.run();
         let last = bench.out.pop_back();
@@ -158,8 +303,14 @@ fn power_off_is_answered_first_and_ends_the_agent() {
             "standby.run_image" => assert!(matches!(last, Some(Action::Reboot)), "{last:?}"),
             _ => assert!(matches!(last, Some(Action::PowerOff)), "{last:?}"),
         }
-        assert_eq!(bench.reply(id).is_some(), wait, "the reply comes before the power goes");
-        bench.machine.change("/dev/sda", |drive| assert_eq!(drive.flushes, 1, "caches are flushed"));
+        assert_eq!(
+            bench.reply(id).is_some(),
+            wait,
+            "the reply comes before the power goes"
+        );
+        bench.machine.change("/dev/sda", |drive| {
+            assert_eq!(drive.flushes, 1, "caches are flushed")
+        });
         assert!(bench.agent.poll_at().is_none());
         bench.event(Event::Tick);
         assert!(bench.out.is_empty());

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use steelyard_agent::{
-    Action, Agent, ApiReply, ApiRequest, Event, HttpEvent, HttpId, HttpRequest, Options, Parameters, RequestId,
+    Action, Agent, ApiReply, ApiRequest, Event, HttpEvent, HttpId, HttpRequest, Options, Parameters,
+    RequestId,
 };
 use steelyard_agent_api::{CommandResult, CommandStatus};
 
@@ -29,9 +30,20 @@ impl Bench {
     /// A booted machine; the first actions are out.
     pub(crate) fn boot(cmdline: &str, machine: Machine) -> Self {
         let now = Instant::now();
-        let options = Options { parameters: Parameters::parse(cmdline).unwrap(), seed: 7, started_at: 1.5 };
+        let options = Options {
+            parameters: Parameters::parse(cmdline).unwrap(),
+            seed: 7,
+            started_at: 1.5,
+        };
         let agent = Agent::new(options, Box::new(machine.clone()), now);
-        let mut bench = Self { agent, machine, start: now, now, out: VecDeque::new(), requests: 0 };
+        let mut bench = Self {
+            agent,
+            machine,
+            start: now,
+            now,
+            out: VecDeque::new(),
+            requests: 0,
+        };
         bench.event(Event::Started);
         bench
     }
@@ -124,7 +136,10 @@ impl Bench {
     }
 
     pub(crate) fn reply(&mut self, id: RequestId) -> Option<ApiReply> {
-        let at = self.out.iter().position(|action| matches!(action, Action::Reply(of, _) if *of == id))?;
+        let at = self
+            .out
+            .iter()
+            .position(|action| matches!(action, Action::Reply(of, _) if *of == id))?;
         match self.out.remove(at) {
             Some(Action::Reply(_, reply)) => Some(reply),
             _ => None,
@@ -134,12 +149,17 @@ impl Bench {
     /// Posts a command without waiting for its end.
     pub(crate) fn command(&mut self, name: &str, params: Value) -> (u16, Value) {
         let body = json!({"name": name, "params": params}).to_string();
-        self.call("POST", &format!("/v1/commands/?wait=false&agent_token={TOKEN}"), &body)
+        self.call(
+            "POST",
+            &format!("/v1/commands/?wait=false&agent_token={TOKEN}"),
+            &body,
+        )
     }
 
     /// Executes a step and returns the request that is answered at its end.
     pub(crate) fn step(&mut self, kind: &str, step: &str, args: Value, node: Value) -> String {
-        let step = json!({"step": step, "interface": "deploy", "priority": 10, "args": args, "extra": "kept"});
+        let step =
+            json!({"step": step, "interface": "deploy", "priority": 10, "args": args, "extra": "kept"});
         let params = Map::from_iter([
             ("step".to_owned(), step),
             ("node".to_owned(), node),
@@ -147,7 +167,11 @@ impl Bench {
             (format!("{kind}_version"), Value::Null),
         ]);
         let (status, body) = self.command(&format!("{kind}.execute_{kind}_step"), Value::Object(params));
-        assert_eq!((status, &body["command_status"]), (200, &json!("RUNNING")), "{body}");
+        assert_eq!(
+            (status, &body["command_status"]),
+            (200, &json!("RUNNING")),
+            "{body}"
+        );
         body["id"].as_str().unwrap().to_owned()
     }
 

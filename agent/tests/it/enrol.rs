@@ -9,33 +9,53 @@ use crate::bench::{API, Bench, TOKEN, lookup_answer};
 use crate::machine::{Lie, Machine, SATA};
 
 fn header<'a>(request: &'a steelyard_agent::HttpRequest, name: &str) -> Option<&'a str> {
-    request.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+    request
+        .headers
+        .iter()
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| value.as_str())
 }
 
 fn refuse(bench: &mut Bench, id: steelyard_agent::HttpId) {
-    let event = HttpEvent::Failed { kind: HttpFailure::Connect, why: "refused".to_owned() };
+    let event = HttpEvent::Failed {
+        kind: HttpFailure::Connect,
+        why: "refused".to_owned(),
+    };
     bench.event(Event::Http(id, event));
 }
 
 #[test]
 fn the_whole_way() {
-    let cmdline = format!("{API} ipa-inspection-callback-url=http://svc:8080/v1/continue_inspection BOOTIF=01-52-54-00-00-00-01");
+    let cmdline = format!(
+        "{API} ipa-inspection-callback-url=http://svc:8080/v1/continue_inspection BOOTIF=01-52-54-00-00-00-01"
+    );
     let machine = Machine::new().with_drive("/dev/sda", 20 << 30, SATA, Lie::None);
-    machine.change("/dev/sda", |drive| drive.device.facts.model = Some("M".to_owned()));
+    machine.change("/dev/sda", |drive| {
+        drive.device.facts.model = Some("M".to_owned())
+    });
     let mut bench = Bench::boot(&cmdline, machine);
 
     let inspection = bench.http();
-    assert_eq!((inspection.method, inspection.url.as_str()), ("POST", "http://svc:8080/v1/continue_inspection"));
+    assert_eq!(
+        (inspection.method, inspection.url.as_str()),
+        ("POST", "http://svc:8080/v1/continue_inspection")
+    );
     let payload: Value = serde_json::from_slice(&inspection.body).unwrap();
     assert_eq!(payload["boot_interface"], "52:54:00:00:00:01");
-    assert_eq!(payload["inventory"]["interfaces"][1]["mac_address"], "52:54:00:00:00:02");
+    assert_eq!(
+        payload["inventory"]["interfaces"][1]["mac_address"],
+        "52:54:00:00:00:02"
+    );
     assert_eq!(payload["root_disk"]["name"], "/dev/sda");
     assert_eq!(payload["pci_devices"][0]["class"], "030200");
     assert!(payload["logs"].as_str().is_some_and(|logs| !logs.is_empty()));
     bench.answer(inspection.id, 202, json!({"uuid": "node-1"}));
 
     let version = bench.http();
-    assert_eq!((version.method, version.url.as_str()), ("GET", "http://svc:8080/"));
+    assert_eq!(
+        (version.method, version.url.as_str()),
+        ("GET", "http://svc:8080/")
+    );
     bench.answer(version.id, 200, json!({"default_version": {"version": "1.109"}}));
 
     let lookup = bench.http();
@@ -53,7 +73,10 @@ fn the_whole_way() {
     assert!(bench.agent.poll_at().is_none(), "it waits for the shell");
     bench.listening();
     let beat = bench.http();
-    assert_eq!((beat.method, beat.url.as_str()), ("POST", "http://svc:8080/v1/heartbeat/node-1"));
+    assert_eq!(
+        (beat.method, beat.url.as_str()),
+        ("POST", "http://svc:8080/v1/heartbeat/node-1")
+    );
     assert_eq!(header(&beat, "X-OpenStack-Ironic-API-Version"), Some("1.68"));
     let body: Value = serde_json::from_slice(&beat.body).unwrap();
     assert_eq!(
@@ -95,8 +118,16 @@ fn lookup_is_repeated_with_growing_pauses_until_the_timeout() {
         pauses.push(bench.wait());
     }
     let total = bench.now - bench.start;
-    assert!(total <= Duration::from_secs(600) && total > Duration::from_secs(500), "{total:?}");
-    assert!(pauses.iter().all(|pause| (1.0..=60.0).contains(&pause.as_secs_f64())), "{pauses:?}");
+    assert!(
+        total <= Duration::from_secs(600) && total > Duration::from_secs(500),
+        "{total:?}"
+    );
+    assert!(
+        pauses
+            .iter()
+            .all(|pause| (1.0..=60.0).contains(&pause.as_secs_f64())),
+        "{pauses:?}"
+    );
     assert!(bench.agent.poll_at().is_none(), "an ended agent wants nothing");
 }
 
@@ -128,7 +159,11 @@ fn token_rules() {
         let version = bench.http();
         bench.answer(version.id, 200, json!({"default_version": {"version": "1.109"}}));
         let lookup = bench.http();
-        bench.answer(lookup.id, 200, lookup_answer(answer.clone(), json!({}), json!({})));
+        bench.answer(
+            lookup.id,
+            200,
+            lookup_answer(answer.clone(), json!({}), json!({})),
+        );
         let end = match bench.out.pop_front() {
             Some(Action::Listen { .. }) => "listen",
             Some(Action::Lockdown(_)) => "lockdown",
@@ -160,7 +195,11 @@ fn services_that_are_too_old_or_unreadable() {
 #[test]
 fn inspection_is_retried_five_times_and_never_fatal() {
     let cmdline = format!("{API} ipa-inspection-callback-url=http://svc:8080/v1/continue_inspection");
-    for (statuses, requests) in [(vec![503, 409, 503, 500, 503], 5), (vec![404], 1), (vec![503, 202], 2)] {
+    for (statuses, requests) in [
+        (vec![503, 409, 503, 500, 503], 5),
+        (vec![404], 1),
+        (vec![503, 202], 2),
+    ] {
         let mut bench = Bench::boot(&cmdline, Machine::new());
         let count = statuses.len();
         for (index, status) in statuses.into_iter().enumerate() {
@@ -185,7 +224,10 @@ fn an_address_that_is_not_there_yet_is_waited_for() {
     let lookup = bench.http();
     bench.answer(lookup.id, 200, lookup_answer(json!(TOKEN), json!({}), json!({})));
     for attempt in 1..=6 {
-        assert!(matches!(bench.out.pop_front(), Some(Action::Listen { .. })), "attempt {attempt}");
+        assert!(
+            matches!(bench.out.pop_front(), Some(Action::Listen { .. })),
+            "attempt {attempt}"
+        );
         bench.event(Event::ListenFailed("no route".to_owned()));
         if attempt < 6 {
             assert_eq!(bench.wait(), Duration::from_secs(10));

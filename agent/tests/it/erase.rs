@@ -19,7 +19,11 @@ fn erase(machine: Machine, step: &str, args: Value, node: Value) -> (Bench, Comm
     let mut bench = Bench::serving(machine);
     let id = bench.step("clean", step, args, node);
     bench.run();
-    while bench.agent.poll_at().is_some_and(|at| at <= bench.now + std::time::Duration::from_secs(2)) {
+    while bench
+        .agent
+        .poll_at()
+        .is_some_and(|at| at <= bench.now + std::time::Duration::from_secs(2))
+    {
         bench.wait();
         bench.run();
     }
@@ -44,13 +48,27 @@ fn every_disk_by_its_fastest_method_with_evidence() {
         .with_drive("/dev/sdb", 40 << 20, &[], Lie::None)
         .with_drive("/dev/sr0", GIB, &[], Lie::None);
     machine.change("/dev/sr0", |drive| drive.device.removable = true);
-    for (name, size) in [("/dev/sda", 20 * GIB), ("/dev/nvme0n1", 3840 * 1_000_000_000), ("/dev/sdb", 40 << 20), ("/dev/sr0", GIB)] {
+    for (name, size) in [
+        ("/dev/sda", 20 * GIB),
+        ("/dev/nvme0n1", 3840 * 1_000_000_000),
+        ("/dev/sdb", 40 << 20),
+        ("/dev/sr0", GIB),
+    ] {
         fill(&machine, name, size);
     }
     let (bench, record) = erase(machine, "erase_devices", json!({}), plain());
     let report = report(&record);
-    let methods: Vec<(&str, &str, &str)> =
-        report.disks.iter().map(|d| (d.name.as_str(), d.method.as_str(), d.verification.expectation.as_str())).collect();
+    let methods: Vec<(&str, &str, &str)> = report
+        .disks
+        .iter()
+        .map(|d| {
+            (
+                d.name.as_str(),
+                d.method.as_str(),
+                d.verification.expectation.as_str(),
+            )
+        })
+        .collect();
     assert_eq!(
         methods,
         [
@@ -62,11 +80,18 @@ fn every_disk_by_its_fastest_method_with_evidence() {
     for disk in &report.disks {
         assert_eq!(disk.verification.canaries, 16);
         // Both ends whole (2 MiB) and a thousand samples of 4 KiB.
-        assert!(disk.verification.bytes_read >= (2 << 20) + 1024 * 4096, "{disk:?}");
+        assert!(
+            disk.verification.bytes_read >= (2 << 20) + 1024 * 4096,
+            "{disk:?}"
+        );
         assert!(disk.serial.is_some());
     }
     assert!(bench.machine.is_empty("/dev/sda") && bench.machine.is_empty("/dev/sdb"));
-    assert_eq!(bench.machine.read("/dev/sr0", 0, 11), b"tenant data", "removable media are not ours");
+    assert_eq!(
+        bench.machine.read("/dev/sr0", 0, 11),
+        b"tenant data",
+        "removable media are not ours"
+    );
     assert_ne!(bench.machine.read("/dev/nvme0n1", 0, 11), b"tenant data");
 }
 
@@ -75,12 +100,37 @@ fn disks_that_lie_fail_the_step() {
     let size = 20 * GIB;
     for (case, methods, lie, part) in [
         ("does nothing", SATA, Lie::EraseDoesNothing, "is still there"),
-        ("crypto that does nothing", NVME, Lie::EraseDoesNothing, "is still there"),
-        ("spares the first MiB", SATA, Lie::EraseSpares(0, 1 << 20), "byte 0 is not zero"),
-        ("spares the end", SATA, Lie::EraseSpares(size - (1 << 20), size), "is not zero after the erase"),
-        ("spares a sixteenth", SATA, Lie::EraseSpares(5 * GIB, 7 * GIB), "is still there"),
+        (
+            "crypto that does nothing",
+            NVME,
+            Lie::EraseDoesNothing,
+            "is still there",
+        ),
+        (
+            "spares the first MiB",
+            SATA,
+            Lie::EraseSpares(0, 1 << 20),
+            "byte 0 is not zero",
+        ),
+        (
+            "spares the end",
+            SATA,
+            Lie::EraseSpares(size - (1 << 20), size),
+            "is not zero after the erase",
+        ),
+        (
+            "spares a sixteenth",
+            SATA,
+            Lie::EraseSpares(5 * GIB, 7 * GIB),
+            "is still there",
+        ),
         ("forgets writes", SATA, Lie::WritesVanish, "the disk is broken"),
-        ("refuses", NVME, Lie::EraseFails, "agent_continue_if_secure_erase_failed"),
+        (
+            "refuses",
+            NVME,
+            Lie::EraseFails,
+            "agent_continue_if_secure_erase_failed",
+        ),
     ] {
         let machine = Machine::new()
             .with_drive("/dev/sda", size, methods, lie)
@@ -91,8 +141,15 @@ fn disks_that_lie_fail_the_step() {
         assert_eq!(record.command_status, CommandStatus::Failed, "{case}");
         let error = record.command_error.unwrap();
         assert_eq!(error.class, "BlockDeviceEraseError", "{case}");
-        assert!(error.message.contains(part) && error.message.contains("/dev/sda"), "{case}: {}", error.message);
-        assert!(bench.machine.is_empty("/dev/sdb"), "{case}: the other disks are erased all the same");
+        assert!(
+            error.message.contains(part) && error.message.contains("/dev/sda"),
+            "{case}: {}",
+            error.message
+        );
+        assert!(
+            bench.machine.is_empty("/dev/sdb"),
+            "{case}: the other disks are erased all the same"
+        );
     }
 }
 
@@ -100,7 +157,10 @@ fn disks_that_lie_fail_the_step() {
 fn a_full_verification_finds_what_a_sample_may_miss() {
     // One spared sector, away from canaries and ends; the sample of this seed does not hit it.
     let spared = Lie::EraseSpares(200 << 20, (200 << 20) + 4096);
-    for (verify, status) in [("sample", CommandStatus::Succeeded), ("full", CommandStatus::Failed)] {
+    for (verify, status) in [
+        ("sample", CommandStatus::Succeeded),
+        ("full", CommandStatus::Failed),
+    ] {
         let machine = Machine::new().with_drive("/dev/sda", GIB, SATA, spared);
         machine.write("/dev/sda", (200 << 20) + 5, b"tenant data");
         let (_, record) = erase(machine, "erase_devices", json!({"verify": verify}), plain());
@@ -113,8 +173,16 @@ fn flags_of_the_node() {
     let drives = |lie| Machine::new().with_drive("/dev/nvme0n1", 64 << 20, NVME, lie);
     let node = |flags: Value| json!({"uuid": "u", "driver_internal_info": flags});
     for (flags, lie, expected) in [
-        (json!({"agent_enable_nvme_secure_erase": false}), Lie::None, "overwrite"),
-        (json!({"agent_continue_if_secure_erase_failed": true}), Lie::EraseFails, "overwrite"),
+        (
+            json!({"agent_enable_nvme_secure_erase": false}),
+            Lie::None,
+            "overwrite",
+        ),
+        (
+            json!({"agent_continue_if_secure_erase_failed": true}),
+            Lie::EraseFails,
+            "overwrite",
+        ),
         (json!({}), Lie::None, "nvme-crypto"),
     ] {
         let (_, record) = erase(drives(lie), "erase_devices", json!({}), node(flags.clone()));
@@ -147,7 +215,10 @@ fn partitioned(machine: &Machine, name: &str, size: u64, kind: gpt::partition_ty
     let mut device = std::io::Cursor::new(vec![0; size as usize]);
     let mbr = gpt::mbr::ProtectiveMBR::with_lb_size((size / 512 - 1) as u32);
     mbr.overwrite_lba0(&mut device).unwrap();
-    let mut disk = gpt::GptConfig::new().writable(true).create_from_device(device, None).unwrap();
+    let mut disk = gpt::GptConfig::new()
+        .writable(true)
+        .create_from_device(device, None)
+        .unwrap();
     disk.add_partition("p", 8 << 20, kind, 0, Some(2048)).unwrap();
     machine.write(name, 0, &disk.write().unwrap().into_inner());
 }
@@ -162,7 +233,7 @@ fn a_metadata_wipe_clears_tables_and_signatures_only() {
     let (bench, record) = erase(machine, "erase_devices_metadata", json!({}), plain());
     let report = report(&record);
     assert_eq!(report.disks[0].method, "metadata");
-    let zero = |at, length: usize| bench.machine.read("/dev/sda", at, length).iter().all(|&byte| byte == 0);
+    let zero = |at, length: usize| bench.machine.read("/dev/sda", at, length) == vec![0; length];
     assert!(zero(0, 2 << 20), "table and file system signature");
     assert!(zero(size - (1 << 20), 1 << 20), "backup table");
     assert_eq!(bench.machine.read("/dev/sda", 4 << 20, 12), b"file content");

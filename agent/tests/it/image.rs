@@ -22,9 +22,15 @@ const URL: &str = "http://svc:8080/images/noble.img";
 fn image() -> Vec<u8> {
     let size = 4 * MIB;
     let mut device = Cursor::new(vec![0; size as usize]);
-    gpt::mbr::ProtectiveMBR::with_lb_size((size / 512 - 1) as u32).overwrite_lba0(&mut device).unwrap();
-    let mut disk = gpt::GptConfig::new().writable(true).create_from_device(device, None).unwrap();
-    disk.add_partition("root", 2 * MIB, gpt::partition_types::LINUX_FS, 0, Some(2048)).unwrap();
+    gpt::mbr::ProtectiveMBR::with_lb_size((size / 512 - 1) as u32)
+        .overwrite_lba0(&mut device)
+        .unwrap();
+    let mut disk = gpt::GptConfig::new()
+        .writable(true)
+        .create_from_device(device, None)
+        .unwrap();
+    disk.add_partition("root", 2 * MIB, gpt::partition_types::LINUX_FS, 0, Some(2048))
+        .unwrap();
     let mut bytes = disk.write().unwrap().into_inner();
     for at in (MIB..3 * MIB).step_by(4096) {
         bytes[at as usize..at as usize + 8].copy_from_slice(&at.to_be_bytes());
@@ -33,7 +39,10 @@ fn image() -> Vec<u8> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn drive(label: &str) -> String {
@@ -108,7 +117,7 @@ impl Deploy {
 
     /// Neither a table nor anything else at either end of the disk.
     fn is_unbootable(&self) -> bool {
-        let zero = |at| self.bench.machine.read("/dev/sda", at, MIB as usize).iter().all(|&byte| byte == 0);
+        let zero = |at| self.bench.machine.read("/dev/sda", at, MIB as usize) == vec![0; MIB as usize];
         zero(0) && zero(SIZE - MIB)
     }
 }
@@ -116,30 +125,51 @@ impl Deploy {
 fn open(bench: &Bench) -> gpt::GptDisk<Cursor<Vec<u8>>> {
     // The gpt crate wants a whole disk; what lies between is cut out, with the primary table only.
     let head = bench.machine.read("/dev/sda", 0, 4 * MIB as usize);
-    gpt::GptConfig::new().only_valid_headers(false).open_from_device(Cursor::new(head)).unwrap()
+    gpt::GptConfig::new()
+        .only_valid_headers(false)
+        .open_from_device(Cursor::new(head))
+        .unwrap()
 }
 
 #[test]
 fn an_image_and_its_config_drive() {
     let image = image();
-    let mut deploy = Deploy::start(Lie::None, json!({"checksum": sha256(&image)}), json!(drive("config-2")));
+    let mut deploy = Deploy::start(
+        Lie::None,
+        json!({"checksum": sha256(&image)}),
+        json!(drive("config-2")),
+    );
     let machine = deploy.bench.machine.clone();
     let id = deploy.get(URL);
     deploy.send(id, &image, Some(image.len() as u64));
     let report = deploy.succeeded();
     assert_eq!((report.device.as_str(), report.bytes), ("/dev/sda", 4 * MIB));
-    assert_eq!((report.algorithm.as_str(), report.digest), ("sha256", sha256(&image)));
+    assert_eq!(
+        (report.algorithm.as_str(), report.digest),
+        ("sha256", sha256(&image))
+    );
     assert_eq!(report.configdrive_bytes, Some(400 * 1024));
-    assert!(report.result.contains("root_uuid=0x00000000"), "{}", report.result);
+    assert!(
+        report.result.contains("root_uuid=0x00000000"),
+        "{}",
+        report.result
+    );
     assert_eq!(machine.read("/dev/sda", 2 * MIB, 8), (2 * MIB).to_be_bytes());
 
     let disk = open(&deploy.bench);
     let header = disk.primary_header().unwrap();
-    assert_eq!(header.backup_lba, SIZE / 512 - 1, "the backup is at the end of this disk");
+    assert_eq!(
+        header.backup_lba,
+        SIZE / 512 - 1,
+        "the backup is at the end of this disk"
+    );
     let config = &disk.partitions()[&2];
     assert_eq!(config.name, "config-2");
     assert_eq!(config.last_lba, SIZE / 512 - 34);
-    assert_eq!(machine.read("/dev/sda", config.first_lba * 512 + 32769, 5), b"CD001");
+    assert_eq!(
+        machine.read("/dev/sda", config.first_lba * 512 + 32769, 5),
+        b"CD001"
+    );
     assert_eq!(machine.read("/dev/sda", SIZE - 512, 8), b"EFI PART");
     let (_, uuids) = deploy.bench.command("standby.get_partition_uuids", json!({}));
     assert_eq!(uuids["command_result"]["root uuid"], "0x00000000");
@@ -151,7 +181,13 @@ fn until_the_last_write_nothing_boots() {
     let mut deploy = Deploy::start(Lie::None, json!({"checksum": sha256(&image)}), Value::Null);
     // What an earlier owner left must not boot either while we write.
     let id = deploy.get(URL);
-    deploy.event(id, HttpEvent::Head { status: 200, length: None });
+    deploy.event(
+        id,
+        HttpEvent::Head {
+            status: 200,
+            length: None,
+        },
+    );
     for piece in image.chunks(100_000) {
         deploy.event(id, HttpEvent::Chunk(Bytes::copy_from_slice(piece)));
         assert!(deploy.is_unbootable());
@@ -169,12 +205,20 @@ fn a_wrong_checksum_names_both_and_leaves_nothing_bootable() {
     // An old table at both ends.
     machine.write("/dev/sda", 510, &[0x55, 0xaa]);
     machine.write("/dev/sda", SIZE - 512, b"EFI PART");
-    let mut deploy = Deploy::on(machine, json!({"checksum": wrong}), json!(drive("config-2")), json!({"uuid": "u"}));
+    let mut deploy = Deploy::on(
+        machine,
+        json!({"checksum": wrong}),
+        json!(drive("config-2")),
+        json!({"uuid": "u"}),
+    );
     let id = deploy.get(URL);
     deploy.send(id, &image, None);
     let (class, message) = deploy.failed();
     assert_eq!(class, "ImageChecksumError");
-    assert!(message.contains(&wrong) && message.contains(&sha256(&image)), "{message}");
+    assert!(
+        message.contains(&wrong) && message.contains(&sha256(&image)),
+        "{message}"
+    );
     assert!(deploy.is_unbootable());
 }
 
@@ -183,7 +227,11 @@ fn checksums_from_a_file() {
     let image = image();
     let sums = format!("{}  other.img\n{} *noble.img\n", "c".repeat(64), sha256(&image));
     let url = "http://svc:8080/images/SHA256SUMS";
-    for (body, expected) in [(sums.as_str(), None), ("# nothing here\n", Some("is empty")), ("a b\nc d\n", Some("none for"))] {
+    for (body, expected) in [
+        (sums.as_str(), None),
+        ("# nothing here\n", Some("is empty")),
+        ("a b\nc d\n", Some("none for")),
+    ] {
         let mut deploy = Deploy::start(Lie::None, json!({"checksum": url}), Value::Null);
         let id = deploy.get(url);
         let body = Bytes::from(body.to_owned());
@@ -206,21 +254,43 @@ fn checksums_from_a_file() {
 #[test]
 fn other_formats_are_refused() {
     // Declared, then lied about.
-    let mut deploy = Deploy::start(Lie::None, json!({"checksum": "a".repeat(64), "disk_format": "qcow2"}), Value::Null);
+    let mut deploy = Deploy::start(
+        Lie::None,
+        json!({"checksum": "a".repeat(64), "disk_format": "qcow2"}),
+        Value::Null,
+    );
     let (class, message) = deploy.failed();
     assert_eq!(class, "InvalidImage");
     assert!(message.contains("qcow2") && message.contains("raw"), "{message}");
-    assert!(deploy.bench.out.iter().all(|action| !matches!(action, Action::Http(r) if r.url == URL)));
+    assert!(
+        deploy
+            .bench
+            .out
+            .iter()
+            .all(|action| !matches!(action, Action::Http(r) if r.url == URL))
+    );
 
     let mut deploy = Deploy::start(Lie::None, json!({"checksum": "a".repeat(64)}), Value::Null);
     let id = deploy.get(URL);
-    deploy.event(id, HttpEvent::Head { status: 200, length: None });
+    deploy.event(
+        id,
+        HttpEvent::Head {
+            status: 200,
+            length: None,
+        },
+    );
     deploy.event(id, HttpEvent::Chunk(Bytes::from_static(b"QF")));
     deploy.event(id, HttpEvent::Chunk(Bytes::from_static(b"I\xfb\0\0\0\x03")));
     let (class, message) = deploy.failed();
     assert_eq!(class, "InvalidImage");
     assert!(message.contains("qemu-img convert -O raw"), "{message}");
-    assert!(deploy.bench.out.iter().any(|action| matches!(action, Action::CancelHttp(of) if *of == id)));
+    assert!(
+        deploy
+            .bench
+            .out
+            .iter()
+            .any(|action| matches!(action, Action::CancelHttp(of) if *of == id))
+    );
     assert!(deploy.is_unbootable());
 }
 
@@ -239,17 +309,35 @@ fn an_image_without_a_partition_table_is_refused() {
 #[test]
 fn broken_transfers_are_repeated_and_refusals_are_not() {
     let image = image();
-    let broken = |why: &str| HttpEvent::Failed { kind: HttpFailure::Broken, why: why.to_owned() };
+    let broken = |why: &str| HttpEvent::Failed {
+        kind: HttpFailure::Broken,
+        why: why.to_owned(),
+    };
     let mut deploy = Deploy::start(Lie::None, json!({"checksum": sha256(&image)}), Value::Null);
     let first = deploy.get(URL);
-    deploy.event(first, HttpEvent::Head { status: 200, length: None });
-    deploy.event(first, HttpEvent::Chunk(Bytes::copy_from_slice(&image[..2 * MIB as usize])));
+    deploy.event(
+        first,
+        HttpEvent::Head {
+            status: 200,
+            length: None,
+        },
+    );
+    deploy.event(
+        first,
+        HttpEvent::Chunk(Bytes::copy_from_slice(&image[..2 * MIB as usize])),
+    );
     deploy.event(first, broken("reset"));
     // A late piece of the old transfer must not end up in the new one.
     deploy.event(first, HttpEvent::Chunk(Bytes::from_static(b"late")));
     assert_eq!(pause(&mut deploy), Duration::from_secs(10));
     let second = deploy.get(URL);
-    deploy.event(second, HttpEvent::Head { status: 503, length: None });
+    deploy.event(
+        second,
+        HttpEvent::Head {
+            status: 503,
+            length: None,
+        },
+    );
     assert!(matches!(deploy.bench.out.pop_front(), Some(Action::CancelHttp(of)) if of == second));
     pause(&mut deploy);
     let third = deploy.get(URL);
@@ -261,7 +349,13 @@ fn broken_transfers_are_repeated_and_refusals_are_not() {
 
     let mut deploy = Deploy::start(Lie::None, json!({"checksum": sha256(&image)}), Value::Null);
     let id = deploy.get(URL);
-    deploy.event(id, HttpEvent::Head { status: 404, length: None });
+    deploy.event(
+        id,
+        HttpEvent::Head {
+            status: 404,
+            length: None,
+        },
+    );
     let (class, message) = deploy.failed();
     assert_eq!(class, "ImageDownloadError");
     assert!(message.contains(URL) && message.contains("404"), "{message}");
@@ -295,18 +389,36 @@ fn pause(deploy: &mut Deploy) -> Duration {
 #[test]
 fn sizes_are_checked_before_they_hurt() {
     let machine = Machine::new().with_drive("/dev/sda", 5 << 30, SATA, Lie::None);
-    let mut deploy = Deploy::on(machine, json!({"checksum": "a".repeat(64)}), Value::Null, json!({"uuid": "u"}));
+    let mut deploy = Deploy::on(
+        machine,
+        json!({"checksum": "a".repeat(64)}),
+        Value::Null,
+        json!({"uuid": "u"}),
+    );
     let id = deploy.get(URL);
-    deploy.event(id, HttpEvent::Head { status: 200, length: Some(6 << 30) });
+    deploy.event(
+        id,
+        HttpEvent::Head {
+            status: 200,
+            length: Some(6 << 30),
+        },
+    );
     let (class, message) = deploy.failed();
     assert_eq!(class, "ImageWriteError");
-    assert!(message.contains("6442450944") && message.contains("5368709120"), "{message}");
+    assert!(
+        message.contains("6442450944") && message.contains("5368709120"),
+        "{message}"
+    );
 }
 
 #[test]
 fn a_disk_that_forgets_what_is_written_fails() {
     let image = image();
-    let mut deploy = Deploy::start(Lie::WritesVanish, json!({"checksum": sha256(&image)}), Value::Null);
+    let mut deploy = Deploy::start(
+        Lie::WritesVanish,
+        json!({"checksum": sha256(&image)}),
+        Value::Null,
+    );
     let id = deploy.get(URL);
     deploy.send(id, &image, None);
     let (class, message) = deploy.failed();
@@ -320,12 +432,22 @@ fn config_drives_by_url_and_wrong_ones() {
     let url = "http://svc:8080/configdrive/1";
     let mut deploy = Deploy::start(Lie::None, json!({"checksum": sha256(&image)}), json!(url));
     let id = deploy.get(url);
-    deploy.event(id, HttpEvent::Response { status: 200, body: Bytes::from(drive("CONFIG-2")) });
+    deploy.event(
+        id,
+        HttpEvent::Response {
+            status: 200,
+            body: Bytes::from(drive("CONFIG-2")),
+        },
+    );
     let id = deploy.get(URL);
     deploy.send(id, &image, None);
     assert_eq!(deploy.succeeded().configdrive_bytes, Some(400 * 1024));
 
-    let mut deploy = Deploy::start(Lie::None, json!({"checksum": sha256(&image)}), json!(drive("cidata")));
+    let mut deploy = Deploy::start(
+        Lie::None,
+        json!({"checksum": sha256(&image)}),
+        json!(drive("cidata")),
+    );
     let (class, message) = deploy.failed();
     assert_eq!(class, "InstanceDeployFailure");
     assert!(message.contains("cidata"), "{message}");
@@ -358,13 +480,30 @@ fn the_old_entry_point_and_credentials() {
     bench.run();
     let request = bench.http();
     assert_eq!(request.mode, BodyMode::Chunks);
-    assert_eq!(request.headers, [("Authorization", format!("Basic {}", STANDARD.encode("u:p")))]);
-    assert!(!format!("{request:?}").contains("Basic"), "credentials are not shown");
-    let mut deploy = Deploy { bench, id: record["id"].as_str().unwrap().to_owned() };
+    assert_eq!(
+        request.headers,
+        [("Authorization", format!("Basic {}", STANDARD.encode("u:p")))]
+    );
+    assert!(
+        !format!("{request:?}").contains("Basic"),
+        "credentials are not shown"
+    );
+    let mut deploy = Deploy {
+        bench,
+        id: record["id"].as_str().unwrap().to_owned(),
+    };
     deploy.send(request.id, &image, None);
     let record = deploy.ended();
-    let text = record.command_result.unwrap()["result"].as_str().unwrap().to_owned();
-    assert!(text.starts_with("prepare_image: image (noble) written to device /dev/sda root_uuid="), "{text}");
-    let (_, list) = deploy.bench.call("GET", &format!("/v1/commands/?agent_token={TOKEN}"), "");
+    let text = record.command_result.unwrap()["result"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        text.starts_with("prepare_image: image (noble) written to device /dev/sda root_uuid="),
+        "{text}"
+    );
+    let (_, list) = deploy
+        .bench
+        .call("GET", &format!("/v1/commands/?agent_token={TOKEN}"), "");
     assert_eq!(list["commands"].as_array().unwrap().len(), 1);
 }

@@ -7,6 +7,7 @@ use steelyard_agent::{BlockDevice, DiskError, EraseMethod, Platform, Progress};
 use steelyard_agent_api::{Disk, Interface, Inventory, PciDevice};
 
 const BLOCK: u64 = 4096;
+static ZEROS: [u8; 4096] = [0; 4096];
 
 /// How a disk misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,10 @@ pub(crate) const NVME: &[EraseMethod] = &[EraseMethod::NvmeUserData, EraseMethod
 
 impl Machine {
     pub(crate) fn new() -> Self {
-        Self { drives: Arc::default(), macs: vec!["52:54:00:00:00:01", "52:54:00:00:00:02"] }
+        Self {
+            drives: Arc::default(),
+            macs: vec!["52:54:00:00:00:01", "52:54:00:00:00:02"],
+        }
     }
 
     pub(crate) fn with_drive(self, name: &str, size: u64, methods: &[EraseMethod], lie: Lie) -> Self {
@@ -55,15 +59,31 @@ impl Machine {
             logical_sectors: 512,
             ..Disk::default()
         };
-        let device = BlockDevice { facts, erase_methods: methods.to_vec(), ..BlockDevice::default() };
-        let drive = Drive { device, lie, blocks: BTreeMap::new(), erased_with: Vec::new(), flushes: 0, polls: 0 };
+        let device = BlockDevice {
+            facts,
+            erase_methods: methods.to_vec(),
+            ..BlockDevice::default()
+        };
+        let drive = Drive {
+            device,
+            lie,
+            blocks: BTreeMap::new(),
+            erased_with: Vec::new(),
+            flushes: 0,
+            polls: 0,
+        };
         self.drives.lock().unwrap().push(drive);
         self
     }
 
     pub(crate) fn change(&self, name: &str, change: impl FnOnce(&mut Drive)) {
         let mut drives = self.drives.lock().unwrap();
-        change(drives.iter_mut().find(|drive| drive.device.facts.name == name).unwrap());
+        change(
+            drives
+                .iter_mut()
+                .find(|drive| drive.device.facts.name == name)
+                .unwrap(),
+        );
     }
 
     pub(crate) fn read(&self, name: &str, offset: u64, length: usize) -> Vec<u8> {
@@ -79,16 +99,25 @@ impl Machine {
     /// Whether any block holds anything but zeros.
     pub(crate) fn is_empty(&self, name: &str) -> bool {
         let mut empty = false;
-        self.change(name, |drive| empty = drive.blocks.values().all(|block| block.iter().all(|&byte| byte == 0)));
+        self.change(name, |drive| {
+            empty = drive.blocks.values().all(|block| block == &ZEROS)
+        });
         empty
     }
 }
 
 impl Drive {
     fn read(&self, offset: u64, into: &mut [u8]) {
-        for (at, byte) in into.iter_mut().enumerate() {
-            let at = offset + at as u64;
-            *byte = self.blocks.get(&(at / BLOCK)).map_or(0, |block| block[(at % BLOCK) as usize]);
+        let mut done = 0;
+        while done < into.len() {
+            let at = offset + done as u64;
+            let within = (at % BLOCK) as usize;
+            let count = (into.len() - done).min(BLOCK as usize - within);
+            match self.blocks.get(&(at / BLOCK)) {
+                Some(block) => into[done..done + count].copy_from_slice(&block[within..within + count]),
+                None => into[done..done + count].fill(0),
+            }
+            done += count;
         }
     }
 
@@ -97,8 +126,11 @@ impl Drive {
         while !data.is_empty() {
             let within = (at % BLOCK) as usize;
             let (now, later) = data.split_at(data.len().min(BLOCK as usize - within));
-            if now.iter().any(|&byte| byte != 0) || self.blocks.contains_key(&(at / BLOCK)) {
-                let block = self.blocks.entry(at / BLOCK).or_insert_with(|| vec![0; BLOCK as usize]);
+            if now != &ZEROS[..now.len()] || self.blocks.contains_key(&(at / BLOCK)) {
+                let block = self
+                    .blocks
+                    .entry(at / BLOCK)
+                    .or_insert_with(|| vec![0; BLOCK as usize]);
                 block[within..within + now.len()].copy_from_slice(now);
             }
             at += now.len() as u64;
@@ -108,11 +140,19 @@ impl Drive {
 }
 
 fn error(disk: &str, operation: &'static str, why: &str) -> DiskError {
-    DiskError { disk: disk.to_owned(), operation, why: why.to_owned() }
+    DiskError {
+        disk: disk.to_owned(),
+        operation,
+        why: why.to_owned(),
+    }
 }
 
 impl Machine {
-    fn with<T>(&self, disk: &str, act: impl FnOnce(&mut Drive) -> Result<T, DiskError>) -> Result<T, DiskError> {
+    fn with<T>(
+        &self,
+        disk: &str,
+        act: impl FnOnce(&mut Drive) -> Result<T, DiskError>,
+    ) -> Result<T, DiskError> {
         let mut drives = self.drives.lock().unwrap();
         match drives.iter_mut().find(|drive| drive.device.facts.name == disk) {
             Some(drive) => act(drive),
@@ -129,15 +169,27 @@ impl Platform for Machine {
             has_carrier: true,
             ..Interface::default()
         };
-        Inventory { interfaces: self.macs.iter().enumerate().map(nic).collect(), ..Inventory::default() }
+        Inventory {
+            interfaces: self.macs.iter().enumerate().map(nic).collect(),
+            ..Inventory::default()
+        }
     }
 
     fn pci_devices(&mut self) -> Vec<PciDevice> {
-        vec![PciDevice { vendor_id: "10de".to_owned(), class: "030200".to_owned(), ..PciDevice::default() }]
+        vec![PciDevice {
+            vendor_id: "10de".to_owned(),
+            class: "030200".to_owned(),
+            ..PciDevice::default()
+        }]
     }
 
     fn disks(&mut self) -> Vec<BlockDevice> {
-        self.drives.lock().unwrap().iter().map(|drive| drive.device.clone()).collect()
+        self.drives
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|drive| drive.device.clone())
+            .collect()
     }
 
     fn read_at(&mut self, disk: &str, offset: u64, into: &mut [u8]) -> Result<(), DiskError> {
@@ -164,7 +216,10 @@ impl Platform for Machine {
 
     fn erase(&mut self, disk: &str, method: EraseMethod) -> Result<Progress, DiskError> {
         self.with(disk, |drive| {
-            assert!(drive.device.erase_methods.contains(&method), "{disk} does not offer {method}");
+            assert!(
+                drive.device.erase_methods.contains(&method),
+                "{disk} does not offer {method}"
+            );
             match drive.lie {
                 Lie::EraseFails => return Err(error(disk, "erase", "the drive is frozen")),
                 Lie::EraseTakesTime if drive.polls == 0 => {
@@ -173,11 +228,17 @@ impl Platform for Machine {
                 }
                 Lie::EraseDoesNothing => {}
                 Lie::EraseSpares(from, to) => {
-                    drive.blocks.retain(|&block, _| (from..to).contains(&(block * BLOCK)));
+                    drive
+                        .blocks
+                        .retain(|&block, _| (from..to).contains(&(block * BLOCK)));
                 }
                 _ if method.to_string() == "nvme-crypto" => {
                     // A new key: what was written becomes noise.
-                    drive.blocks.values_mut().flatten().for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(7));
+                    drive
+                        .blocks
+                        .values_mut()
+                        .flatten()
+                        .for_each(|byte| *byte = byte.wrapping_mul(31).wrapping_add(7));
                 }
                 _ => drive.blocks.clear(),
             }

@@ -8,7 +8,7 @@
 //!        v                                        ^
 //!   state (plans, facts; one short lock) ---------+
 //!        ^ plan_of(mac)      ^ record
-//!   dhcp tftp ipxe http agent_api  <-- serve (sockets on Net)
+//!   dhcp tftp ipxe web agent_api  <-- serve (sockets on Net)
 //!                       agent_client --> the agent (TLS, pinned)
 //! ```
 
@@ -16,7 +16,6 @@ mod agent_api;
 mod agent_client;
 mod assets;
 mod dhcp;
-mod http;
 mod inventory;
 mod ipxe;
 mod mac;
@@ -26,6 +25,7 @@ mod state;
 mod strangers;
 mod tftp;
 mod vault;
+mod web;
 
 pub use agent_client::{Accepted, AgentError, Payload, Retry};
 pub use assets::{AssetError, BootAssets};

@@ -1,10 +1,10 @@
 //! The sockets of the boot services: datagrams and connections in, engines asked, answers out.
 
 use super::{
-    http,
     stall::StallGuard,
     state::Shared,
     tftp::{self, Progress, Refusal, Transfer},
+    web,
 };
 use crate::net::{BoxedStream, Listener, Udp};
 use hyper::{server::conn::http1, service::service_fn};
@@ -67,7 +67,7 @@ pub(crate) async fn run(shared: Arc<Shared>) -> BootError {
         biased;
         end = dhcp(&shared) => end,
         end = tftp => end,
-        end = web(&shared) => end,
+        end = serve_web(&shared) => end,
     };
     match end {
         Err(error) => error,
@@ -193,7 +193,7 @@ async fn send_all(socket: &dyn Udp, packets: tftp::Packets) {
     }
 }
 
-async fn web(shared: &Arc<Shared>) -> Result<Infallible, BootError> {
+async fn serve_web(shared: &Arc<Shared>) -> Result<Infallible, BootError> {
     let address = shared.config.http;
     let mut listener: Box<dyn Listener> =
         shared.world.net.listen(address).await.map_err(|why| BootError::new("HTTP boot", address, why))?;
@@ -239,7 +239,7 @@ async fn web(shared: &Arc<Shared>) -> Result<Infallible, BootError> {
 async fn connection(shared: Arc<Shared>, stream: BoxedStream, from: SocketAddr) {
     let service = service_fn(|request| {
         let shared = shared.clone();
-        async move { Ok::<_, Infallible>(http::handle(&shared, request, from.ip()).await) }
+        async move { Ok::<_, Infallible>(web::handle(&shared, request, from.ip()).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

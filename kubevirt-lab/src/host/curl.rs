@@ -81,7 +81,7 @@ async fn attempt(os: &Arc<Os>, options: &Options, url: &str) -> Result<bytes::By
     } else {
         let bundle = options.ca.as_deref().unwrap_or("/etc/ssl/certs/ca-certificates.crt");
         let pem = os.fs.read(bundle).map(|pem| pem.to_vec()).unwrap_or_default();
-        tls::roots(&pem, None).map_err(|error| (77, format!("error setting certificate file {bundle}: {error}")))?
+        tls::roots(&pem, None, &os.chassis.clock).map_err(|error| (77, format!("error setting certificate file {bundle}: {error}")))?
     };
     let fetch = Fetch {
         net: &os.net,

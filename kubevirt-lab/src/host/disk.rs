@@ -49,7 +49,12 @@ pub struct DiskModel {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DiskError {
     #[error("{name}: {length} bytes at {offset} are beyond the end of the disk ({size} bytes)")]
-    OutOfRange { name: String, offset: u64, length: u64, size: u64 },
+    OutOfRange {
+        name: String,
+        offset: u64,
+        length: u64,
+        size: u64,
+    },
 }
 
 impl From<DiskError> for io::Error {
@@ -90,7 +95,11 @@ impl BlockPool {
     /// Distinct blocks that some disk still holds.
     pub fn blocks(&self) -> usize {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.blocks.values().filter(|block| block.strong_count() > 0).count()
+        known
+            .blocks
+            .values()
+            .filter(|block| block.strong_count() > 0)
+            .count()
     }
 }
 
@@ -105,7 +114,11 @@ pub struct Disk {
 impl Disk {
     /// An empty disk.
     pub fn new(model: DiskModel, pool: &BlockPool) -> Self {
-        Self { model: Arc::new(model), pool: pool.clone(), blocks: Arc::default() }
+        Self {
+            model: Arc::new(model),
+            pool: pool.clone(),
+            blocks: Arc::default(),
+        }
     }
 
     /// What the disk says about itself.
@@ -201,7 +214,12 @@ impl Disk {
     /// A reader and writer over `length` bytes from `start`, such as a partition; the whole disk is `region(0, size())`.
     pub fn region(&self, start: u64, length: u64) -> Region {
         let length = length.min(self.size().saturating_sub(start));
-        Region { disk: self.clone(), start, length, at: 0 }
+        Region {
+            disk: self.clone(),
+            start,
+            length,
+            at: 0,
+        }
     }
 
     fn check(&self, offset: u64, length: usize) -> Result<(), DiskError> {
@@ -210,7 +228,12 @@ impl Disk {
             Some(end) if end <= self.size() => Ok(()),
             _ => {
                 let name = self.model.name.clone();
-                Err(DiskError::OutOfRange { name, offset, length, size: self.size() })
+                Err(DiskError::OutOfRange {
+                    name,
+                    offset,
+                    length,
+                    size: self.size(),
+                })
             }
         }
     }
@@ -238,7 +261,12 @@ fn pieces(offset: u64, length: usize) -> impl Iterator<Item = Piece> {
         }
         let at = offset + from as u64;
         let within = (at % BLOCK as u64) as usize;
-        let piece = Piece { block: at / BLOCK as u64, within, from, length: (BLOCK - within).min(length - from) };
+        let piece = Piece {
+            block: at / BLOCK as u64,
+            within,
+            from,
+            length: (BLOCK - within).min(length - from),
+        };
         from += piece.length;
         Some(piece)
     })
@@ -260,7 +288,9 @@ impl fmt::Debug for Region {
 
 impl Region {
     fn room(&self, wanted: usize) -> usize {
-        usize::try_from(self.length.saturating_sub(self.at)).unwrap_or(usize::MAX).min(wanted)
+        usize::try_from(self.length.saturating_sub(self.at))
+            .unwrap_or(usize::MAX)
+            .min(wanted)
     }
 }
 
@@ -337,7 +367,10 @@ mod tests {
         let image: Vec<u8> = (0..4 * BLOCK).map(|i| (i / BLOCK) as u8 + 1).collect();
         one.write_at(0, &image).unwrap();
         two.write_at(BLOCK as u64, &image).unwrap();
-        assert_eq!((pool.blocks(), one.allocated_blocks(), two.allocated_blocks()), (4, 4, 4));
+        assert_eq!(
+            (pool.blocks(), one.allocated_blocks(), two.allocated_blocks()),
+            (4, 4, 4)
+        );
         two.write_at(BLOCK as u64 + 7, b"mine").unwrap();
         let mut theirs = [0; 4];
         one.read_at(7, &mut theirs).unwrap();

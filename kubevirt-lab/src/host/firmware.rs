@@ -241,7 +241,7 @@ async fn download(chassis: &Chassis, net: &Network, url: &str, agent: &str) -> R
     let fetch = Fetch {
         net,
         // Trusts no CA: this firmware has none enrolled.
-        tls: tls::roots(b"", None)?,
+        tls: tls::roots(b"", None, &chassis.clock)?,
         agent,
         body_max: DOWNLOAD_MAX,
         redirects_max: 4,

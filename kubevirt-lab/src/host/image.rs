@@ -12,13 +12,11 @@ mod artefacts;
 mod boot;
 mod build;
 mod cpio;
-mod root;
 
-pub use artefacts::{Artefacts, BadArtefact, artefacts};
 pub(crate) use artefacts::check;
+pub use artefacts::{Artefacts, BadArtefact, artefacts};
 pub use boot::{NotBootable, Part, PartKind, boot_disk, partitions};
 pub use build::{ImageError, OsImage, os_image, sha256sums};
-pub use root::RootFs;
 
 use serde::{Deserialize, Serialize};
 

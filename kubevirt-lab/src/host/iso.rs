@@ -37,7 +37,9 @@ impl fmt::Debug for ConfigDrive {
 impl ConfigDrive {
     /// A file of the newest OpenStack directory, as cloud-init's ConfigDrive source reads it.
     pub fn latest(&self, name: &str) -> Option<&[u8]> {
-        self.files.get(&format!("openstack/latest/{name}")).map(Vec::as_slice)
+        self.files
+            .get(&format!("openstack/latest/{name}"))
+            .map(Vec::as_slice)
     }
 }
 
@@ -58,12 +60,17 @@ pub fn find_config_drive(disk: &Disk) -> Option<ConfigDrive> {
     let whole = (0, disk.size());
     let parts = partitions(disk).unwrap_or_default();
     let areas = parts.iter().map(|part| (part.start, part.length)).chain([whole]);
-    areas.filter_map(|(start, length)| Volume::open(disk, start, length).ok()).find_map(|volume| {
-        if !volume.label.eq_ignore_ascii_case(LABEL) {
-            return None;
-        }
-        volume.files().inspect_err(|error| tracing::warn!(%error, "config drive can't be read")).ok()
-    })
+    areas
+        .filter_map(|(start, length)| Volume::open(disk, start, length).ok())
+        .find_map(|volume| {
+            if !volume.label.eq_ignore_ascii_case(LABEL) {
+                return None;
+            }
+            volume
+                .files()
+                .inspect_err(|error| tracing::warn!(%error, "config drive can't be read"))
+                .ok()
+        })
 }
 
 /// How names are written.
@@ -100,7 +107,10 @@ struct Record {
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, |b| u64::from(u32::from_le_bytes(b)))
+    bytes
+        .get(at..at + 4)
+        .and_then(|b| b.try_into().ok())
+        .map_or(0, |b| u64::from(u32::from_le_bytes(b)))
 }
 
 impl<'a> Volume<'a> {
@@ -119,14 +129,20 @@ impl<'a> Volume<'a> {
             if &descriptor[1..6] != b"CD001" {
                 break;
             }
-            let root = Extent { sector: u32_at(&descriptor, 158), length: u32_at(&descriptor, 166) };
+            let root = Extent {
+                sector: u32_at(&descriptor, 158),
+                length: u32_at(&descriptor, 166),
+            };
             match descriptor[0] {
                 1 => {
                     volume.label = String::from_utf8_lossy(&descriptor[40..72]).trim_end().to_owned();
                     volume.root = root;
                 }
                 // Joliet is a supplementary volume with one of three UCS-2 escape sequences.
-                2 if [&b"%/@"[..], b"%/C", b"%/E"].iter().any(|escape| descriptor[88..91] == **escape) => {
+                2 if [&b"%/@"[..], b"%/C", b"%/E"]
+                    .iter()
+                    .any(|escape| descriptor[88..91] == **escape) =>
+                {
                     joliet = Some(root);
                 }
                 255 => break,
@@ -148,8 +164,14 @@ impl<'a> Volume<'a> {
     }
 
     fn read(&self, sector: u64, length: u64) -> Result<Vec<u8>, IsoError> {
-        let at = sector.checked_mul(SECTOR).filter(|at| at.saturating_add(length) <= self.length);
-        let at = at.ok_or(if sector < 16 + DESCRIPTORS_MAX { IsoError::NoVolume } else { IsoError::Damaged("an extent is beyond the end") })?;
+        let at = sector
+            .checked_mul(SECTOR)
+            .filter(|at| at.saturating_add(length) <= self.length);
+        let at = at.ok_or(if sector < 16 + DESCRIPTORS_MAX {
+            IsoError::NoVolume
+        } else {
+            IsoError::Damaged("an extent is beyond the end")
+        })?;
         let mut bytes = vec![0; usize::try_from(length).map_err(|_| IsoError::Damaged("a huge extent"))?];
         self.disk.read_at(self.start + at, &mut bytes)?;
         Ok(bytes)
@@ -159,7 +181,9 @@ impl<'a> Volume<'a> {
     fn rock_ridge(&self) -> Result<Option<usize>, IsoError> {
         let first = self.records(self.root)?.into_iter().next();
         let area = first.map(|record| record.system_use).unwrap_or_default();
-        Ok(area.starts_with(b"SP\x07\x01\xbe\xef").then(|| usize::from(area[6])))
+        Ok(area
+            .starts_with(b"SP\x07\x01\xbe\xef")
+            .then(|| usize::from(area[6])))
     }
 
     fn records(&self, extent: Extent) -> Result<Vec<Record>, IsoError> {
@@ -181,7 +205,10 @@ impl<'a> Volume<'a> {
                 // Names of even length are padded to an even offset.
                 let area = (33 + name + (name + 1) % 2).min(length);
                 records.push(Record {
-                    extent: Extent { sector: u32_at(record, 2), length: u32_at(record, 10) },
+                    extent: Extent {
+                        sector: u32_at(record, 2),
+                        length: u32_at(record, 10),
+                    },
                     directory: record[25] & 2 != 0,
                     raw_name: record[33..33 + name].to_vec(),
                     system_use: record[area..].to_vec(),
@@ -219,7 +246,11 @@ impl<'a> Volume<'a> {
             } else if record.extent.length > FILE_MAX {
                 return Err(IsoError::Damaged("a file is huge"));
             } else {
-                let content = if record.extent.length == 0 { Vec::new() } else { self.read(record.extent.sector, record.extent.length)? };
+                let content = if record.extent.length == 0 {
+                    Vec::new()
+                } else {
+                    self.read(record.extent.sector, record.extent.length)?
+                };
                 drive.files.insert(path, content);
             }
         }
@@ -229,19 +260,30 @@ impl<'a> Volume<'a> {
     fn name(&self, record: &Record) -> Result<String, IsoError> {
         let plain = || {
             let name = String::from_utf8_lossy(&record.raw_name).to_lowercase();
-            name.split(';').next().unwrap_or_default().trim_end_matches('.').to_owned()
+            name.split(';')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches('.')
+                .to_owned()
         };
         match self.names {
             Names::Iso => Ok(plain()),
             Names::Joliet => {
-                let units: Vec<u16> =
-                    record.raw_name.chunks_exact(2).map(|unit| u16::from_be_bytes([unit[0], unit[1]])).collect();
+                let units: Vec<u16> = record
+                    .raw_name
+                    .chunks_exact(2)
+                    .map(|unit| u16::from_be_bytes([unit[0], unit[1]]))
+                    .collect();
                 let name = String::from_utf16_lossy(&units);
                 Ok(name.split(';').next().unwrap_or_default().to_owned())
             }
             Names::RockRidge(skip) => {
                 let name = self.alternate_name(record.system_use.get(skip..).unwrap_or_default())?;
-                Ok(if name.is_empty() { plain() } else { String::from_utf8_lossy(&name).into_owned() })
+                Ok(if name.is_empty() {
+                    plain()
+                } else {
+                    String::from_utf8_lossy(&name).into_owned()
+                })
             }
         }
     }
@@ -266,7 +308,9 @@ impl<'a> Volume<'a> {
                 }
                 rest = later;
             }
-            let Some((sector, offset, length)) = continuation else { return Ok(name) };
+            let Some((sector, offset, length)) = continuation else {
+                return Ok(name);
+            };
             if offset + length > SECTOR {
                 return Err(IsoError::Damaged("a continuation area crosses its sector"));
             }

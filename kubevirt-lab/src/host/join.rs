@@ -132,7 +132,7 @@ async fn run(os: &Arc<Os>, args: &[String], io: &Io) -> Result<(), JoinError> {
     }
     let cluster = discover(os, &join).await?;
     io.stdout.line("[discovery] cluster-info is signed by the token and its CA has the pinned hash");
-    let tls = tls::roots(cluster.ca.as_bytes(), None)?;
+    let tls = tls::roots(cluster.ca.as_bytes(), None, &os.chassis.clock)?;
     let client = client(os, &cluster.server, &tls, Some(join.token.bearer()))?;
     io.stdout.line("[preflight] Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"");
     client.get("/api/v1/namespaces/kube-system/configmaps/kubeadm-config").await?;
@@ -206,7 +206,7 @@ async fn discover(os: &Os, join: &Join) -> Result<Cluster, JoinError> {
     let cluster = cluster_of(&kubeconfig).map_err(JoinError::Discovery)?;
     pinned(&cluster.ca, &join.ca_hashes)?;
     // Now with that CA: the server that signed must also be the server that we talk to.
-    let tls = tls::roots(cluster.ca.as_bytes(), None)?;
+    let tls = tls::roots(cluster.ca.as_bytes(), None, &os.chassis.clock)?;
     let verified = client(os, &join.endpoint, &tls, None)?.get(CLUSTER_INFO).await?;
     if verified["data"]["kubeconfig"].as_str() != Some(kubeconfig.as_str()) {
         return Err(JoinError::Discovery("cluster-info differs when it is read with the CA it names".to_owned()));

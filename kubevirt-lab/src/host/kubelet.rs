@@ -109,7 +109,7 @@ async fn start(os: &Arc<Os>) -> Result<Kubelet<'_>, KubeletError> {
     }
     let config = Kubeconfig::read(os, KUBELET_CONF)?;
     let pem = os.fs.read(CLIENT_PEM)?;
-    let tls = tls::roots(&config.ca, Some((&pem, &pem)))?;
+    let tls = tls::roots(&config.ca, Some((&pem, &pem)), &os.chassis.clock)?;
     let client = Client::new(os.net.clone(), &config.server, &tls, None, AGENT, os.chassis.timing.http)?;
     Ok(Kubelet { os, client, identity })
 }

@@ -33,6 +33,8 @@ pub mod ramdisk;
 mod resolve;
 mod rootfs;
 mod shell;
+#[cfg(test)]
+mod tests;
 mod tftp;
 mod timing;
 mod tls;

@@ -50,7 +50,7 @@ pub(crate) struct Unit {
 }
 
 impl Os {
-    fn new(chassis: &Chassis, fs: RootFs, manifest: &OsManifest, disk: &Disk) -> Self {
+    pub(crate) fn new(chassis: &Chassis, fs: RootFs, manifest: &OsManifest, disk: &Disk) -> Self {
         let hostname = fs.read_text("/etc/hostname").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
         let seed = [chassis.seed_for(0x51).to_le_bytes(), chassis.seed_for(0x52).to_le_bytes()].concat();
         let boot_id = uuid::Builder::from_random_bytes(seed.try_into().unwrap_or_default()).into_uuid();

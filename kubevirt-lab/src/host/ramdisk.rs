@@ -143,7 +143,11 @@ pub async fn run(boot: Boot) -> Result<Next, RamdiskError> {
                 tokio::time::sleep(SHUTDOWN).await;
                 return Ok(next);
             }
-            End::Exit(why) => tracing::warn!(host = boot.hardware.hostname, why, "the agent gave up and is started again"),
+            End::Exit(why) => tracing::warn!(
+                host = boot.hardware.hostname,
+                why,
+                "the agent gave up and is started again"
+            ),
             End::Lockdown(why) => {
                 tracing::warn!(host = boot.hardware.hostname, why, "the agent locked itself down");
                 return std::future::pending().await;

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+
+use super::chassis::Now;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
@@ -14,8 +17,6 @@ pub(crate) enum TlsError {
     Pem { what: &'static str, source: rustls_pki_types::pem::Error },
     #[error("{what}: {source}")]
     Rustls { what: &'static str, source: rustls::Error },
-    #[error("{0}: no certificate in it")]
-    Empty(&'static str),
 }
 
 /// `curl -k`, and kubeadm's first look at cluster-info: whoever answers is believed; trust comes from elsewhere.
@@ -30,13 +31,18 @@ pub(crate) fn anybody() -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// Trusts the certificates of a PEM bundle and nobody else; an empty one is a machine without CAs.
-pub(crate) fn roots(pem: &[u8], identity: Option<(&[u8], &[u8])>) -> Result<Arc<ClientConfig>, TlsError> {
+/// Trusts the certificates of a PEM bundle and nobody else; an empty one is a machine without CAs. Validity is judged by the
+/// machine's clock.
+pub(crate) fn roots(
+    pem: &[u8],
+    identity: Option<(&[u8], &[u8])>,
+    clock: &Now,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates("CA bundle", pem)? {
         store.add(certificate).map_err(|source| TlsError::Rustls { what: "CA bundle", source })?;
     }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+    let builder = ClientConfig::builder_with_details(Arc::new(ring::default_provider()), Arc::new(Clock(clock.clone())))
         .with_safe_default_protocol_versions()
         .expect("ring offers TLS 1.2 and 1.3")
         .with_root_certificates(store);
@@ -54,6 +60,21 @@ pub(crate) fn roots(pem: &[u8], identity: Option<(&[u8], &[u8])>) -> Result<Arc<
 
 pub(crate) fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|source| TlsError::Pem { what, source })
+}
+
+struct Clock(Now);
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+impl TimeProvider for Clock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from((self.0)().as_second()).ok()?;
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
+    }
 }
 
 #[derive(Debug)]

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 pub(super) const SYSTEM_NAMESPACE: &str = "steelyard-system";
 pub(super) const FABRIC_SECRET: &str = "fabric";
 
-pub(super) async fn connect(kubeconfig: &str) -> Result<Client, LabError> {
+pub(crate) async fn connect(kubeconfig: &str) -> Result<Client, LabError> {
     let bad = |why: &dyn std::fmt::Display| LabError::Kubernetes { what: "the given kubeconfig".into(), why: why.to_string() };
     let parsed = Kubeconfig::from_yaml(kubeconfig).map_err(|e| bad(&e))?;
     let config = Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default()).await.map_err(|e| bad(&e))?;

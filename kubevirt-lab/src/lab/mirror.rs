@@ -1,7 +1,10 @@
 //! The image upstream of the lab: what `cloud-images.ubuntu.com` and a site's boot assets are on a real one.
 
-use super::serve;
-use crate::host::image;
+use super::{LabError, serve};
+use crate::host::{
+    IPXE_MAGIC,
+    image::{self, OsImage},
+};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
@@ -14,10 +17,13 @@ use steelyard_controller::{Listener, tasks::Tasks};
 pub(crate) const IMAGE: &str = "/noble/current/noble-server-cloudimg-amd64.img";
 const SUMS: &str = "/noble/current/SHA256SUMS";
 
+/// The modules that the lab's cloud-init has.
+const CLOUD_INIT: &[&str] = &["bootcmd", "hostname", "users", "ssh", "write_files", "runcmd"];
+
 type Files = BTreeMap<String, Bytes>;
 
-pub(super) fn start(listener: Box<dyn Listener>, seed: u64, tasks: &Tasks) {
-    let files = Arc::new(files(seed));
+pub(super) fn start(listener: Box<dyn Listener>, seed: u64, tasks: &Tasks) -> Result<(), LabError> {
+    let files = Arc::new(files(seed).map_err(|why| LabError::Artefact(why.to_string()))?);
     serve::each(listener, tasks, "mirror", move |stream| {
         let files = files.clone();
         async move {
@@ -32,19 +38,33 @@ pub(super) fn start(listener: Box<dyn Listener>, seed: u64, tasks: &Tasks) {
                 .map_err(io::Error::other)
         }
     });
+    Ok(())
 }
 
-fn files(seed: u64) -> Files {
-    let disk = image::os_image(seed);
-    let artefacts = image::artefacts();
+fn files(seed: u64) -> Result<Files, Box<dyn std::error::Error>> {
+    let os = OsImage {
+        name: "Ubuntu".into(),
+        version: "24.04 LTS (Noble Numbat), lab edition".into(),
+        cloud_init: CLOUD_INIT.iter().map(|m| (*m).to_owned()).collect(),
+        seed,
+    };
+    let disk = image::os_image(&os)?;
+    let artefacts = image::artefacts(seed)?;
     let name = IMAGE.rsplit('/').next().unwrap_or_default();
-    Files::from([
+    Ok(Files::from([
         (SUMS.to_owned(), image::sha256sums(&[(name, &disk)]).into()),
-        (IMAGE.to_owned(), disk),
+        (IMAGE.to_owned(), disk.into()),
         ("/boot/vmlinuz".to_owned(), artefacts.kernel),
         ("/boot/initramfs".to_owned(), artefacts.initrd),
-        ("/boot/snponly.efi".to_owned(), image::boot_file()),
-    ])
+        ("/boot/snponly.efi".to_owned(), boot_file()),
+    ]))
+}
+
+/// A network boot program as the lab's firmware knows it: its mark, and as much again as makes TFTP send blocks.
+fn boot_file() -> Bytes {
+    let mut file = IPXE_MAGIC.to_vec();
+    file.resize(8 << 10, 0);
+    file.into()
 }
 
 fn answer(files: &Files, request: &Request<Incoming>) -> Response<Full<Bytes>> {

@@ -46,6 +46,8 @@ pub enum LabError {
     Kubernetes { what: String, why: String },
     #[error("{path}: {why}")]
     File { path: PathBuf, why: io::Error },
+    #[error("the lab's image can't be built: {0}")]
+    Artefact(String),
     #[error("the controller's flags: {0}")]
     Flags(#[from] clap::Error),
 }
@@ -157,7 +159,7 @@ impl Lab {
         });
 
         let listener = listen(&oob, "the image mirror", sockets.mirror, "--mirror-listen").await?;
-        mirror::start(listener, config.plan.seed, &tasks);
+        mirror::start(listener, config.plan.seed, &tasks)?;
 
         let rack = racks::start(&config, &fabric, &oob, &bmc_ca, clock, &tasks).await?;
 

@@ -36,6 +36,7 @@ pub(crate) use accounts::{
     NewAccount, Privilege, RoleId,
 };
 pub(crate) use boot::{mac_node, reference as boot_reference};
+pub(crate) use dice::Dice;
 pub(crate) use power::Refusal;
 pub(crate) use sessions::{Session, SessionId, TIMEOUT_SECONDS};
 
@@ -75,7 +76,7 @@ pub struct Bmc {
     pub(crate) power: power::PowerControl,
     pub(crate) boot: boot::BootConfig,
     pub(crate) settings: Settings,
-    pub(crate) dice: dice::Dice,
+    pub(crate) dice: Dice,
     /// How often each resource was written: part of its ETag, so that each applied write makes a new one.
     writes: BTreeMap<String, u64>,
     started: Timestamp,
@@ -94,7 +95,7 @@ impl Bmc {
         } = config;
         let mut secret = hardware.uuid.as_bytes().to_vec();
         secret.extend_from_slice(password.expose().as_bytes());
-        let mut dice = dice::Dice::new(seed, &secret);
+        let mut dice = Dice::new(seed, &secret);
         let limits = &personality.product().limits;
         let mut accounts = accounts::Accounts::new(limits.accounts);
         let administrator = NewAccount {

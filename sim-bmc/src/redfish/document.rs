@@ -1,6 +1,8 @@
 //! What a resource is made of, and the one renderer: typed data in, JSON with `@odata.id`, `@odata.type` and
 //! `@odata.etag` out.
 
+use std::cell::OnceCell;
+
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -47,6 +49,8 @@ pub(crate) struct Document {
     pub(crate) body: Map<String, Value>,
     /// Properties that change by themselves and so do not enter the ETag, such as a clock.
     volatile: &'static [&'static str],
+    /// Made when first asked for: a document is a picture of one moment, and so is its tag.
+    etag: OnceCell<Option<String>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,29 +63,24 @@ enum Form {
 
 impl Document {
     pub(crate) fn new(schema: Schema, uri: impl Into<String>, resource: &impl Serialize) -> Document {
-        Document {
-            uri: uri.into(),
-            form: Form::Resource(schema),
-            body: to_map(resource),
-            volatile: &[],
-        }
+        Document::build(uri.into(), Form::Resource(schema), to_map(resource))
     }
 
     pub(crate) fn plain(uri: &str, body: Map<String, Value>) -> Document {
-        Document {
-            uri: uri.to_owned(),
-            form: Form::Plain,
-            body,
-            volatile: &[],
-        }
+        Document::build(uri.to_owned(), Form::Plain, body)
     }
 
     pub(crate) fn metadata(uri: &str) -> Document {
+        Document::build(uri.to_owned(), Form::Metadata, Map::new())
+    }
+
+    fn build(uri: String, form: Form, body: Map<String, Value>) -> Document {
         Document {
-            uri: uri.to_owned(),
-            form: Form::Metadata,
-            body: Map::new(),
+            uri,
+            form,
+            body,
             volatile: &[],
+            etag: OnceCell::new(),
         }
     }
 
@@ -123,6 +122,10 @@ impl Document {
     /// A digest of what is shown and of how often it was written: it differs after every write, even one of the same
     /// value, and is the same for as long as nothing happens.
     pub(crate) fn etag(&self, bmc: &Bmc) -> Option<String> {
+        self.etag.get_or_init(|| self.make_etag(bmc)).clone()
+    }
+
+    fn make_etag(&self, bmc: &Bmc) -> Option<String> {
         if !self.is_resource() {
             return None;
         }

@@ -1,7 +1,7 @@
 //! A request that is refused: a status, and messages that say why (DSP0266 "Error responses").
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::message::{BASE_PREFIX, Message};
@@ -11,7 +11,7 @@ use crate::bmc::Reply;
 pub(crate) struct Failure {
     status: StatusCode,
     messages: Vec<Message>,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Failure {
@@ -19,7 +19,7 @@ impl Failure {
         Failure {
             status,
             messages: vec![message],
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -31,7 +31,7 @@ impl Failure {
         Failure {
             status: StatusCode::BAD_REQUEST,
             messages,
-            headers: HeaderMap::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -67,7 +67,7 @@ impl Failure {
 
     fn with(mut self, name: HeaderName, value: &str) -> Failure {
         if let Ok(value) = HeaderValue::try_from(value) {
-            self.headers.insert(name, value);
+            self.headers.push((name, value));
         }
         self
     }
@@ -84,7 +84,7 @@ impl Failure {
         let body = json!({"error": {"code": code, "message": text, "@Message.ExtendedInfo": info}});
         let mut reply = Reply::new(Bytes::from(body.to_string()));
         *reply.status_mut() = self.status;
-        *reply.headers_mut() = self.headers;
+        reply.headers_mut().extend(self.headers);
         reply
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -106,7 +106,7 @@ def main(url, user, password):
     except exceptions.AccessError:
         check("a wrong password is refused", True)
     service = root.get_update_service()
-    check("firmware inventory", service.get_firmware_inventory().get_members())
+    check("firmware inventory", service.firmware_inventory.get_members())
     check("tasks", root.get_task_service().tasks.get_members() == [])
     print(f"{PASSED} checks passed")
 

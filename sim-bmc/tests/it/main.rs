@@ -2,6 +2,7 @@
 //! streams.
 
 mod handle;
+mod scale;
 mod server;
 
 use std::sync::Arc;

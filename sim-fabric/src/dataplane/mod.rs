@@ -249,3 +249,39 @@ fn gateway_mac(id: NetworkId) -> Mac {
     let [_, a, b, c] = id.0.to_be_bytes();
     Mac([0x02, 0x00, 0x5e, a, b, c])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A topology that listed tenants on both ends would be refused; the policy would not follow it either.
+    #[test]
+    fn who_may_reach_whom() {
+        let network = |id: u32, tenant: bool| NetworkConfig {
+            id: NetworkId(id),
+            name: format!("net-{id}"),
+            vlan: 100,
+            gateway: None,
+            tenant,
+        };
+        let (provisioning, services) = (network(1, false), network(2, false));
+        let (one, two) = (network(3, true), network(4, true));
+        let policy = Policy {
+            routes: vec![
+                (RouteEnd::Tenants, RouteEnd::Network(NetworkId(2))),
+                (RouteEnd::Tenants, RouteEnd::Tenants),
+            ],
+        };
+        for (a, b, allowed) in [
+            (&one, &services, true),
+            (&services, &two, true),
+            (&one, &one, true),
+            (&one, &two, false),
+            (&one, &provisioning, false),
+            (&provisioning, &services, false),
+        ] {
+            assert_eq!(policy.allows(a, b), allowed, "{} -> {}", a.name, b.name);
+            assert_eq!(policy.allows(b, a), allowed, "{} -> {}", b.name, a.name);
+        }
+    }
+}

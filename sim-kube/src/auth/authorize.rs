@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Identity, node, rbac};
 use crate::path::Target;
 use crate::server::Inner;
-use crate::status::{ApiError, qualified};
+use crate::status::ApiError;
 
 /// What is asked for, as authorizers see it.
 #[derive(Debug, Clone, Default)]
@@ -84,11 +84,6 @@ impl Attributes {
             user.user, self.verb, self.group
         );
         ApiError::forbidden(&self.group, &self.resource, &self.name, &why)
-    }
-
-    /// `resource.group` for messages.
-    pub(crate) fn shown(&self) -> String {
-        qualified(&self.resource, &self.group)
     }
 }
 

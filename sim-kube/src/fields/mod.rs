@@ -9,7 +9,6 @@ mod merge;
 mod set;
 
 pub(crate) use manage::{Operation, Who, apply, track};
-pub(crate) use set::FieldSet;
 
 #[cfg(test)]
 mod tests;

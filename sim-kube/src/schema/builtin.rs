@@ -142,7 +142,15 @@ fn short_name(name: &str) -> &str {
     name
 }
 
+/// Go types that marshal themselves; k8s-openapi calls them objects.
+const ANYTHING: &[&str] = &["JSON", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrStringArray", "RawExtension"];
+
 fn enrich(name: &str, schema: &mut Value) {
+    if name.rsplit('.').next().is_some_and(|last| ANYTHING.contains(&last)) {
+        let description = schema.get("description").cloned().unwrap_or_default();
+        *schema = serde_json::json!({"description": description, "x-kubernetes-preserve-unknown-fields": true});
+        return;
+    }
     // k8s-openapi makes `metadata` and some others required where the real server does not; Go decoding
     // knows no required fields, so they are validated by code where it matters.
     let untyped = schema.get("type").and_then(Value::as_str) == Some("object")

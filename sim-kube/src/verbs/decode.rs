@@ -7,7 +7,7 @@ use super::options::Validation;
 use crate::patch::go_json_error;
 use crate::schema;
 use crate::status::{ApiError, Cause, Result};
-use crate::builtin;
+use crate::{builtin, protobuf};
 
 /// The real server quotes at most this much of a body that it cannot read.
 const QUOTE_MAX: usize = 1024;
@@ -36,6 +36,8 @@ pub(super) fn parse(ctx: &Ctx, kind: &str) -> Result<Value> {
         "" | "application/json" => {
             serde_json::from_slice(&ctx.body).map_err(|error| unreadable(go_json_error(&error, &ctx.body)))?
         }
+        protobuf::MEDIA => protobuf::decode(&ctx.body)
+            .map_err(|error| ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error}")))?,
         "application/yaml" | "application/apply-patch+yaml" => yaml(&ctx.body)
             .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?,
         _ => {

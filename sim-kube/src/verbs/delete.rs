@@ -28,6 +28,9 @@ impl DeleteOptions {
     fn parse(ctx: &Ctx) -> Result<DeleteOptions> {
         let body: Value = match ctx.body.is_empty() {
             true => Value::Null,
+            false if ctx.content_type.starts_with(crate::protobuf::MEDIA) => {
+                crate::protobuf::decode(&ctx.body).map_err(|e| ApiError::bad_request(format!("error decoding DeleteOptions: {e}")))?
+            }
             false => super::decode::yaml(&ctx.body).map_err(|e| ApiError::bad_request(format!("error decoding DeleteOptions: {e}")))?,
         };
         Self::from_value(&body, ctx)

@@ -118,7 +118,7 @@ fn approval(ctx: &Ctx, verb: &str) -> Result<Reply> {
         let mut wanted = body.clone().unwrap_or_else(|| old.value.clone());
         if let Some(patch) = &patch {
             patch.apply(&mut wanted, ctx.resource.schema())?;
-            update::patched_shape(ctx, &mut wanted, Validation::Warn, &super::decode::Via::Patch)?;
+            update::patched_shape(ctx, &mut wanted, Validation::Warn, &decode::Via::Patch)?;
         }
         let mut value = old.value.clone();
         value["metadata"]["resourceVersion"] = wanted["metadata"]["resourceVersion"].clone();

@@ -29,14 +29,24 @@ pub fn addresses_in_use<'a>(
     let mut all: BTreeMap<Ipv4Addr, AddressHolder> = BTreeMap::new();
     let own = claim.metadata.uid.as_deref().unwrap_or_default();
     for host in hosts {
-        let consumer = host.spec.consumer_ref.as_ref().and_then(|consumer| consumer.uid.clone());
+        let consumer = host
+            .spec
+            .consumer_ref
+            .as_ref()
+            .and_then(|consumer| consumer.uid.clone());
         let uid = consumer.or_else(|| host.metadata.uid.clone()).unwrap_or_default();
         let installed = host.spec.user_data.is_some() || host.spec.consumer_ref.is_none();
         if uid == own {
             continue;
         }
         if let Some(recorded) = recorded(host) {
-            all.insert(recorded.addr(), AddressHolder { uid: uid.clone(), installed: true });
+            all.insert(
+                recorded.addr(),
+                AddressHolder {
+                    uid: uid.clone(),
+                    installed: true,
+                },
+            );
         }
         if let Some(network) = annotated(host) {
             all.insert(network.addr(), AddressHolder { uid, installed });
@@ -48,7 +58,10 @@ pub fn addresses_in_use<'a>(
         if uid != own
             && let Some(network) = address.and_then(|address| address.address.parse::<Ipv4Net>().ok())
         {
-            all.entry(network.addr()).or_insert(AddressHolder { uid, installed: false });
+            all.entry(network.addr()).or_insert(AddressHolder {
+                uid,
+                installed: false,
+            });
         }
     }
     all
@@ -58,7 +71,11 @@ pub fn addresses_in_use<'a>(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum AddressError {
     #[error("property {name} is {found:?}: expected {expected}")]
-    Property { name: &'static str, found: String, expected: &'static str },
+    Property {
+        name: &'static str,
+        found: String,
+        expected: &'static str,
+    },
     #[error("no address is free in {pool}: give a node back, or widen the range")]
     Full { pool: String },
 }
@@ -73,18 +90,32 @@ pub(super) fn choose(
     let cidr = cidr(effective)?;
     if let Some(text) = effective.get(property::NETWORK_IP_RANGE) {
         // A range says nothing of its network: that of the CIDR or the tenant, else the usual one.
-        let prefix = cidr.or(network_gateway).map_or(24, |network| network.prefix_len());
+        let prefix = cidr
+            .or(network_gateway)
+            .map_or(24, |network| network.prefix_len());
         let gateway = gateway_of(cidr).or(network_gateway.map(|network| network.addr()));
-        let free = ranges(text)?.into_iter().flat_map(|(first, last)| first..=last).map(Ipv4Addr::from);
-        return lowest(view, free, prefix, gateway, &[]).map(Some).ok_or_else(|| AddressError::Full { pool: text.to_owned() });
+        let free = ranges(text)?
+            .into_iter()
+            .flat_map(|(first, last)| first..=last)
+            .map(Ipv4Addr::from);
+        return lowest(view, free, prefix, gateway, &[])
+            .map(Some)
+            .ok_or_else(|| AddressError::Full {
+                pool: text.to_owned(),
+            });
     }
     if let Some(network) = cidr {
         return out_of(view, network, gateway_of(cidr)).map(Some);
     }
-    let own = annotated(host).filter(|own| network_gateway.is_none_or(|network| network.contains(&own.addr())));
+    let own =
+        annotated(host).filter(|own| network_gateway.is_none_or(|network| network.contains(&own.addr())));
     if let Some(own) = own {
         let gateway = annotation_of(host, annotation::GATEWAY).and_then(|text| text.parse().ok());
-        return Ok(Some(allocated(own.addr(), own.prefix_len(), gateway.or(first_of(own)))));
+        return Ok(Some(allocated(
+            own.addr(),
+            own.prefix_len(),
+            gateway.or(first_of(own)),
+        )));
     }
     if let Some(network) = network_gateway {
         return out_of(view, network, gateway_of(Some(network))).map(Some);
@@ -96,8 +127,14 @@ pub(super) fn choose(
 /// `10.0.0.1/24`: the network, and in its host part the gateway.
 fn cidr(effective: &Effective) -> Result<Option<Ipv4Net>, AddressError> {
     let name = property::NETWORK_CIDR;
-    let Some(text) = effective.get(name) else { return Ok(None) };
-    let wrong = || AddressError::Property { name, found: text.to_owned(), expected: "a network such as 10.0.0.1/24" };
+    let Some(text) = effective.get(name) else {
+        return Ok(None);
+    };
+    let wrong = || AddressError::Property {
+        name,
+        found: text.to_owned(),
+        expected: "a network such as 10.0.0.1/24",
+    };
     text.parse().map(Some).map_err(|_| wrong())
 }
 
@@ -111,19 +148,37 @@ fn ranges(text: &str) -> Result<Vec<(u32, u32)>, AddressError> {
     text.split(',')
         .map(|part| {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
-            let parse = |text: &str| text.trim().parse::<Ipv4Addr>().map(u32::from).map_err(|_| wrong());
+            let parse = |text: &str| {
+                text.trim()
+                    .parse::<Ipv4Addr>()
+                    .map(u32::from)
+                    .map_err(|_| wrong())
+            };
             let (first, last) = (parse(first)?, parse(last)?);
-            if first <= last { Ok((first, last)) } else { Err(wrong()) }
+            if first <= last {
+                Ok((first, last))
+            } else {
+                Err(wrong())
+            }
         })
         .collect()
 }
 
-fn out_of(view: &ClaimView<'_>, network: Ipv4Net, gateway: Option<Ipv4Addr>) -> Result<AllocatedAddress, AddressError> {
+fn out_of(
+    view: &ClaimView<'_>,
+    network: Ipv4Net,
+    gateway: Option<Ipv4Addr>,
+) -> Result<AllocatedAddress, AddressError> {
     let (first, last) = (u32::from(network.network()), u32::from(network.broadcast()));
-    let reserved = if network.prefix_len() < 31 { vec![network.network(), network.broadcast()] } else { Vec::new() };
+    let reserved = if network.prefix_len() < 31 {
+        vec![network.network(), network.broadcast()]
+    } else {
+        Vec::new()
+    };
     let free = (first..=last).map(Ipv4Addr::from);
-    lowest(view, free, network.prefix_len(), gateway, &reserved)
-        .ok_or_else(|| AddressError::Full { pool: network.trunc().to_string() })
+    lowest(view, free, network.prefix_len(), gateway, &reserved).ok_or_else(|| AddressError::Full {
+        pool: network.trunc().to_string(),
+    })
 }
 
 fn lowest(
@@ -136,19 +191,24 @@ fn lowest(
     let taken = |address: &Ipv4Addr| {
         Some(*address) == gateway || reserved.contains(address) || view.addresses.contains_key(address)
     };
-    pool.find(|address| !taken(address)).map(|address| allocated(address, prefix, gateway))
+    pool.find(|address| !taken(address))
+        .map(|address| allocated(address, prefix, gateway))
 }
 
 fn allocated(address: Ipv4Addr, prefix: u8, gateway: Option<Ipv4Addr>) -> AllocatedAddress {
     AllocatedAddress {
         address: format!("{address}/{prefix}"),
-        gateway: gateway.filter(|gateway| *gateway != address).map(|gateway| gateway.to_string()),
+        gateway: gateway
+            .filter(|gateway| *gateway != address)
+            .map(|gateway| gateway.to_string()),
     }
 }
 
 /// The host part of a network, unless there is none.
 fn gateway_of(network: Option<Ipv4Net>) -> Option<Ipv4Addr> {
-    network.filter(|network| network.addr() != network.network()).map(|network| network.addr())
+    network
+        .filter(|network| network.addr() != network.network())
+        .map(|network| network.addr())
 }
 
 /// The first host address: what DHCP takes for the router where nothing is said.
@@ -158,7 +218,14 @@ fn first_of(network: Ipv4Net) -> Option<Ipv4Addr> {
 
 /// The address that the host boots with from the network.
 fn recorded(host: &BareMetalHost) -> Option<Ipv4Net> {
-    host.status.as_ref()?.steelyard.as_ref()?.address.as_ref()?.parse().ok()
+    host.status
+        .as_ref()?
+        .steelyard
+        .as_ref()?
+        .address
+        .as_ref()?
+        .parse()
+        .ok()
 }
 
 pub(super) fn annotated(host: &BareMetalHost) -> Option<Ipv4Net> {

@@ -10,9 +10,13 @@ use super::{
 };
 use crate::{Ignorance, Observed, Rule, restore::RestoreRecord};
 use ipnet::Ipv4Net;
+use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
 use steelyard_api::{
-    loft::{AllocatedAddress, HostReference, NetworkReference, NodeClaim, NodeProvider, NodeType, claim_condition as condition},
+    Conditions,
+    loft::{
+        AllocatedAddress, NetworkReference, NodeClaim, NodeProvider, NodeType, claim_condition as condition,
+    },
     metal3::{BareMetalHost, ClaimRecord},
     names::{annotation, finalizer, label, property},
 };
@@ -21,12 +25,6 @@ use steelyard_api::{
 const SPEC_FIELDS: [&str; 5] = ["consumerRef", "image", "userData", "networkData", "online"];
 
 pub(super) fn bind(pass: &mut Pass<'_>) -> Rule {
-    let remembered = pass.status.bare_metal_host.clone();
-    if let Some(host) = &remembered
-        && !may_be_taken_again(pass, host)
-    {
-        return lost_host(pass, &host.namespace, &host.name);
-    }
     if !pass.has_finalizer() {
         let all = pass.claim().metadata.finalizers.iter().flatten().cloned();
         let all: Vec<_> = all.chain([finalizer::CLAIM.to_owned()]).collect();
@@ -41,22 +39,63 @@ pub(super) fn bind(pass: &mut Pass<'_>) -> Rule {
         );
         return unscheduled(pass, "claim.no-tenant", "TenantNotFound", message);
     }
-    match choose::choose(pass.view, remembered.as_ref()) {
-        Choice::Nothing { reason, message } => unscheduled(pass, "claim.no-host", reason, message),
-        Choice::Found { node_type, provider, host } => take(pass, node_type, provider, host),
+    let remembered = pass.status.bare_metal_host.clone();
+    let Some(remembered) = remembered else {
+        return settle_on(pass, None);
+    };
+    let same = |host: &&BareMetalHost| host.metadata.uid.as_deref() == Some(remembered.uid.as_str());
+    let seen = pass.view.hosts.iter().copied().find(same);
+    let free = seen.is_some_and(|host| eligible::unavailable(host).is_none());
+    if free
+        && let Choice::Found {
+            node_type,
+            provider,
+            host,
+        } = choose::choose(pass.view, Some(&remembered))
+    {
+        return take(pass, node_type, provider, host);
     }
+    if pass.status.conditions.is_condition_true(condition::SCHEDULED) {
+        return lost_host(pass, &remembered.namespace, &remembered.name);
+    }
+    // It was chosen, but somebody else was faster, or it does not do any more.
+    settle_on(pass, seen)
+}
+
+/// Chooses a host and writes down which, before it is taken: after a crash between the two the claim knows which
+/// host may be its own already. `instead_of` is the host that was written down before.
+fn settle_on(pass: &mut Pass<'_>, instead_of: Option<&BareMetalHost>) -> Rule {
+    if let Some(host) = instead_of {
+        // Changes nothing, but is refused if the host is not the one that we see: it may be ours after all.
+        pass.patch_host(host, json!({}));
+    }
+    pass.status.bare_metal_host = None;
+    let (node_type, provider, host) = match choose::choose(pass.view, None) {
+        Choice::Nothing { reason, message } => return unscheduled(pass, "claim.no-host", reason, message),
+        Choice::Found {
+            node_type,
+            provider,
+            host,
+        } => (node_type, provider, host),
+    };
+    if let Err(rule) = ready_for(pass, node_type, provider, host) {
+        return rule;
+    }
+    let message = format!("host {} is about to be taken", place(host));
+    pass.status.bare_metal_host = Some(reference(host));
+    pass.pending(condition::SCHEDULED, "Binding", &message);
+    pass.look_again(SignedDuration::ZERO);
+    pass.wait("claim.choose", message)
+}
+
+fn place(host: &BareMetalHost) -> String {
+    let host = reference(host);
+    format!("{}/{}", host.namespace, host.name)
 }
 
 fn unscheduled(pass: &mut Pass<'_>, rule: &'static str, reason: &'static str, message: String) -> Rule {
     pass.problem(condition::SCHEDULED, reason, &message);
     pass.wait(rule, message)
-}
-
-/// The host that the status names is there and free: either it was given back by hand, or we see it as it was before
-/// we took it. In the second case the write that takes it again is refused, and a newer view is gathered.
-fn may_be_taken_again(pass: &Pass<'_>, remembered: &HostReference) -> bool {
-    let same = |host: &&BareMetalHost| host.metadata.uid.as_deref() == Some(remembered.uid.as_str());
-    pass.view.hosts.iter().copied().find(same).is_some_and(|host| eligible::unavailable(host).is_none())
 }
 
 /// The host that the status names is not this claim's any more: deleted, or given to somebody by hand. Another one
@@ -71,33 +110,48 @@ fn lost_host(pass: &mut Pass<'_>, namespace: &str, name: &str) -> Rule {
     pass.wait("claim.host-lost", message)
 }
 
-fn take(pass: &mut Pass<'_>, node_type: &NodeType, provider: &NodeProvider, host: &BareMetalHost) -> Rule {
+/// Everything that a host of this type needs to be of use to the claim; else what is missing was told.
+fn ready_for(
+    pass: &mut Pass<'_>,
+    node_type: &NodeType,
+    provider: &NodeProvider,
+    host: &BareMetalHost,
+) -> Result<(Effective, Option<AllocatedAddress>), Rule> {
     let merged = properties::effective(pass.view, Some(provider), Some(node_type));
     let checked = merged.and_then(|effective| properties::image(&effective).map(|_| effective));
-    let effective = match checked {
-        Ok(effective) => effective,
-        Err(error) => return unusable(pass, &error),
-    };
-    let gateway = match network(pass, &effective) {
-        Ok(gateway) => gateway,
+    let effective = checked.map_err(|error| unusable(pass, &error))?;
+    let gateway = network(pass, &effective)?;
+    match address::choose(pass.view, &effective, host, gateway) {
+        Ok(address) => Ok((effective, address)),
+        Err(error) => Err(unscheduled(
+            pass,
+            "claim.no-address",
+            "NoAddress",
+            error.to_string(),
+        )),
+    }
+}
+
+fn take(pass: &mut Pass<'_>, node_type: &NodeType, provider: &NodeProvider, host: &BareMetalHost) -> Rule {
+    let (effective, address) = match ready_for(pass, node_type, provider, host) {
+        Ok(ready) => ready,
         Err(rule) => return rule,
-    };
-    let address = match address::choose(pass.view, &effective, host, gateway) {
-        Ok(address) => address,
-        Err(error) => return unscheduled(pass, "claim.no-address", "NoAddress", error.to_string()),
     };
     let type_name = node_type.metadata.name.clone().unwrap_or_default();
     let patch = bind_patch(pass, host, &effective, address.as_ref(), &type_name);
+    // Changes nothing, but is refused unless this is the claim that wrote down this host: one that has settled on
+    // another host since must not take both.
+    pass.patch_claim(json!({}));
     pass.patch_host(host, patch);
-    let message = format!(
-        "host {}/{} of type {type_name} was chosen",
-        host.metadata.namespace.as_deref().unwrap_or_default(),
-        host.metadata.name.as_deref().unwrap_or_default()
-    );
+    let message = format!("host {} of type {type_name} was chosen", place(host));
     pass.status.bare_metal_host = Some(reference(host));
     pass.status.address = address;
     pass.achieved(condition::SCHEDULED, "HostChosen", &message);
-    pass.pending(condition::PROVISIONED, "Preparing", "its user data is about to be made");
+    pass.pending(
+        condition::PROVISIONED,
+        "Preparing",
+        "its user data is about to be made",
+    );
     pass.wait("claim.bind", message)
 }
 
@@ -112,7 +166,10 @@ fn network(pass: &mut Pass<'_>, effective: &Effective) -> Result<Option<Ipv4Net>
         pass.status.network = None;
         return Ok(None);
     };
-    pass.status.network = Some(NetworkReference { name: network.name.clone(), create: network.create });
+    pass.status.network = Some(NetworkReference {
+        name: network.name.clone(),
+        create: network.create,
+    });
     match &pass.view.network {
         Observed::Known { value, .. } if value.name == network.name => Ok(value.gateway),
         seen => {
@@ -121,7 +178,10 @@ fn network(pass: &mut Pass<'_>, effective: &Effective) -> Result<Option<Ipv4Net>
             let message = match why {
                 Ignorance::NotAsked => format!("waiting for network {}", network.name),
                 Ignorance::Unreachable(why) | Ignorance::Unreadable(why) | Ignorance::Refused { why, .. } => {
-                    format!("network {} cannot be made or read, it is tried again: {why}", network.name)
+                    format!(
+                        "network {} cannot be made or read, it is tried again: {why}",
+                        network.name
+                    )
                 }
             };
             match why {
@@ -187,20 +247,35 @@ pub(super) fn record(pass: &Pass<'_>, host: &BareMetalHost, patch: &Value) -> Re
 fn annotations(effective: &Effective, address: Option<&AllocatedAddress>) -> Map<String, Value> {
     let servers = |name: &str| effective.get(name).map(str::to_owned);
     let values = [
-        (annotation::IP_ADDRESS, address.map(|address| address.address.clone())),
-        (annotation::GATEWAY, address.and_then(|address| address.gateway.clone())),
+        (
+            annotation::IP_ADDRESS,
+            address.map(|address| address.address.clone()),
+        ),
+        (
+            annotation::GATEWAY,
+            address.and_then(|address| address.gateway.clone()),
+        ),
         (annotation::DNS_SERVERS, servers(property::DNS_SERVERS)),
         (annotation::NTP_SERVERS, servers(property::NTP_SERVERS)),
     ];
-    values.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))).collect()
+    values
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), json!(value?))))
+        .collect()
 }
 
 /// The same claim with another address, where two had been given the same one.
-pub(super) fn readdress(pass: &Pass<'_>, effective: &Effective, host: &BareMetalHost) -> Option<AllocatedAddress> {
+pub(super) fn readdress(
+    pass: &Pass<'_>,
+    effective: &Effective,
+    host: &BareMetalHost,
+) -> Option<AllocatedAddress> {
     let gateway = pass.view.network.known().and_then(|network| network.gateway);
     let mut without = host.clone();
     if let Some(annotations) = &mut without.metadata.annotations {
         annotations.remove(annotation::IP_ADDRESS);
     }
-    address::choose(pass.view, effective, &without, gateway).ok().flatten()
+    address::choose(pass.view, effective, &without, gateway)
+        .ok()
+        .flatten()
 }

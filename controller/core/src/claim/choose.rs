@@ -17,7 +17,11 @@ use steelyard_api::{
 const TOLD: usize = 8;
 
 pub(super) enum Choice<'a> {
-    Found { node_type: &'a NodeType, provider: &'a NodeProvider, host: &'a BareMetalHost },
+    Found {
+        node_type: &'a NodeType,
+        provider: &'a NodeProvider,
+        host: &'a BareMetalHost,
+    },
     /// `reason` is the condition's, `message` tells of every type why not, and what to do.
     Nothing { reason: &'static str, message: String },
 }
@@ -50,7 +54,11 @@ fn ceil(value: i128, divisor: i128) -> i128 {
 /// Chooses among all hosts, or, for a claim that already had one, whether that one will do.
 pub(super) fn choose<'a>(view: &ClaimView<'a>, only: Option<&HostReference>) -> Choice<'a> {
     let mut types = view.types.clone();
-    types.sort_by(|a, b| cost(a).cmp(&cost(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name)));
+    types.sort_by(|a, b| {
+        cost(a)
+            .cmp(&cost(b))
+            .then_with(|| a.metadata.name.cmp(&b.metadata.name))
+    });
     let mut unfit = Vec::new();
     let mut full = Vec::new();
     for node_type in types {
@@ -69,7 +77,13 @@ pub(super) fn choose<'a>(view: &ClaimView<'a>, only: Option<&HostReference>) -> 
             }
         };
         match host_of(view, node_type, provider, only) {
-            Ok(host) => return Choice::Found { node_type, provider, host },
+            Ok(host) => {
+                return Choice::Found {
+                    node_type,
+                    provider,
+                    host,
+                };
+            }
             Err(why) => full.push(format!("{name}: {why}")),
         }
     }
@@ -82,19 +96,38 @@ fn nothing<'a>(view: &ClaimView<'a>, full: &[String], unfit: &[String]) -> Choic
             "no host is free of the types that fit: {}. Register more such hosts, or wait until one is given back",
             told(full)
         );
-        return Choice::Nothing { reason: "NoCapacity", message };
+        return Choice::Nothing {
+            reason: "NoCapacity",
+            message,
+        };
     }
     if unfit.is_empty() {
         let message = "there is no NodeType: create a NodeProvider that lists some".to_owned();
-        return Choice::Nothing { reason: "NoNodeTypes", message };
+        return Choice::Nothing {
+            reason: "NoNodeTypes",
+            message,
+        };
     }
-    let asked: Vec<_> = view.claim.spec.desired_capacity.iter().map(|(name, amount)| format!("{name} {amount}")).collect();
-    let asked = if asked.is_empty() { String::new() } else { format!(" for {}", asked.join(", ")) };
+    let asked: Vec<_> = view
+        .claim
+        .spec
+        .desired_capacity
+        .iter()
+        .map(|(name, amount)| format!("{name} {amount}"))
+        .collect();
+    let asked = if asked.is_empty() {
+        String::new()
+    } else {
+        format!(" for {}", asked.join(", "))
+    };
     let message = format!(
         "no NodeType fits{asked}: {}. Change the claim, or add a NodeType that offers what it asks for",
         told(unfit)
     );
-    Choice::Nothing { reason: "NoNodeTypeFits", message }
+    Choice::Nothing {
+        reason: "NoNodeTypeFits",
+        message,
+    }
 }
 
 fn told(all: &[String]) -> String {
@@ -107,7 +140,10 @@ fn told(all: &[String]) -> String {
 
 pub(super) fn provider_of<'a>(view: &ClaimView<'a>, node_type: &NodeType) -> Option<&'a NodeProvider> {
     let name = node_type.spec.provider_ref.as_deref()?;
-    view.providers.iter().copied().find(|provider| provider.metadata.name.as_deref() == Some(name))
+    view.providers
+        .iter()
+        .copied()
+        .find(|provider| provider.metadata.name.as_deref() == Some(name))
 }
 
 /// Why machines of this type are not what the claim asks for.
@@ -123,14 +159,23 @@ fn misfit(view: &ClaimView<'_>, node_type: &NodeType, provider: Option<&NodeProv
     if let Some(wanted) = claim.provider_ref.as_deref().filter(|wanted| !wanted.is_empty())
         && of != Some(wanted)
     {
-        return Some(format!("it is of provider {}, spec.providerRef asks for {wanted}", of.unwrap_or("none")));
+        return Some(format!(
+            "it is of provider {}, spec.providerRef asks for {wanted}",
+            of.unwrap_or("none")
+        ));
     }
     if node_type.metadata.deletion_timestamp.is_some() {
         return Some("it is being deleted".to_owned());
     }
     let offers = properties::type_properties(node_type, provider);
-    let about_type = claim.requirements.iter().filter(|requirement| requirement.key != property::SERVER_NAME);
-    if let Some(why) = about_type.clone().find_map(|requirement| requirement::unmet(requirement, &offers)) {
+    let about_type = claim
+        .requirements
+        .iter()
+        .filter(|requirement| requirement.key != property::SERVER_NAME);
+    if let Some(why) = about_type
+        .clone()
+        .find_map(|requirement| requirement::unmet(requirement, &offers))
+    {
         return Some(why);
     }
     if let Some(why) = too_small(node_type, &claim.desired_capacity) {
@@ -139,7 +184,11 @@ fn misfit(view: &ClaimView<'_>, node_type: &NodeType, provider: Option<&NodeProv
     let named = claim.type_ref.is_some() || about_type.clone().any(names_type);
     if is_special(node_type) && !named {
         let unasked = node_type.spec.resources.keys().find(|name| {
-            resource::is_custom(name) && claim.desired_capacity.get(*name).is_none_or(|amount| amount.is_zero())
+            resource::is_custom(name)
+                && claim
+                    .desired_capacity
+                    .get(*name)
+                    .is_none_or(|amount| amount.is_zero())
         });
         if let Some(unasked) = unasked {
             return Some(format!("it offers {unasked}, which is not asked for"));
@@ -155,16 +204,25 @@ fn names_type(requirement: &Requirement) -> bool {
 }
 
 fn too_small(node_type: &NodeType, desired: &BTreeMap<String, Quantity>) -> Option<String> {
-    let reserved = node_type.spec.overhead.as_ref().map(|overhead| &overhead.kube_reserved);
+    let reserved = node_type
+        .spec
+        .overhead
+        .as_ref()
+        .map(|overhead| &overhead.kube_reserved);
     desired.iter().find_map(|(name, wanted)| {
         let offered = node_type.spec.resources.get(name);
-        let kept = reserved.and_then(|reserved| reserved.get(name)).copied().unwrap_or_default();
+        let kept = reserved
+            .and_then(|reserved| reserved.get(name))
+            .copied()
+            .unwrap_or_default();
         match offered {
             Some(offered) if *wanted + kept <= *offered => None,
-            Some(offered) if kept.is_zero() => Some(format!("it has {name} {offered}, {wanted} is asked for")),
-            Some(offered) => {
-                Some(format!("it has {name} {offered} of which it keeps {kept}, {wanted} is asked for"))
+            Some(offered) if kept.is_zero() => {
+                Some(format!("it has {name} {offered}, {wanted} is asked for"))
             }
+            Some(offered) => Some(format!(
+                "it has {name} {offered} of which it keeps {kept}, {wanted} is asked for"
+            )),
             // What a type leaves open, its hosts say themselves.
             None if !resource::is_custom(name) || wanted.is_zero() => None,
             None => Some(format!("it has no {name}, {wanted} is asked for")),
@@ -216,8 +274,16 @@ fn name(host: &BareMetalHost) -> &str {
 /// The hosts that the claim insists on.
 fn pinned(view: &ClaimView<'_>) -> Option<Vec<String>> {
     let claim = &view.claim.spec;
-    let list = |text: &str| text.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>();
-    if let Some(names) = claim.properties.get(property::SERVER_NAME).filter(|names| *names != "*") {
+    let list = |text: &str| {
+        text.split(',')
+            .map(|name| name.trim().to_owned())
+            .collect::<Vec<_>>()
+    };
+    if let Some(names) = claim
+        .properties
+        .get(property::SERVER_NAME)
+        .filter(|names| *names != "*")
+    {
         return Some(list(names));
     }
     let required = claim
@@ -229,12 +295,19 @@ fn pinned(view: &ClaimView<'_>) -> Option<Vec<String>> {
 
 pub(crate) fn namespace_of(provider: &NodeProvider) -> Option<&str> {
     let cluster = provider.spec.metal3.as_ref()?.cluster_ref.as_ref()?;
-    cluster.namespace.as_deref().filter(|namespace| !namespace.is_empty())
+    cluster
+        .namespace
+        .as_deref()
+        .filter(|namespace| !namespace.is_empty())
 }
 
 /// The selector of a type; the error names the field.
 pub(crate) fn selector_of(node_type: &NodeType) -> Result<Selector, String> {
-    let selector = node_type.spec.bare_metal_hosts.as_ref().and_then(|hosts| hosts.selector.clone());
+    let selector = node_type
+        .spec
+        .bare_metal_hosts
+        .as_ref()
+        .and_then(|hosts| hosts.selector.clone());
     Selector::try_from(selector.unwrap_or_default())
         .map_err(|error| format!("bareMetalHosts.selector is not usable: {error}"))
 }
@@ -246,7 +319,9 @@ fn too_weak(host: &BareMetalHost, desired: &BTreeMap<String, Quantity>) -> Optio
     desired.iter().find_map(|(name, wanted)| {
         let found = match name.as_str() {
             resource::CPU => hardware.cpu.as_ref().map(|cpu| Quantity::from_units(cpu.count)),
-            resource::MEMORY => Some(Quantity::from_bytes(hardware.ram_mebibytes.saturating_mul(1 << 20))),
+            resource::MEMORY => Some(Quantity::from_bytes(
+                hardware.ram_mebibytes.saturating_mul(1 << 20),
+            )),
             name if resource::is_custom(name) => {
                 let devices = &status.steelyard.as_ref()?.devices;
                 let count = devices.get(name).copied().unwrap_or(0);
@@ -267,9 +342,14 @@ pub(crate) fn by_number(a: &str, b: &str) -> Ordering {
         let (number_a, after_a) = split(rest_a, |c| c.is_ascii_digit());
         let (number_b, after_b) = split(rest_b, |c| c.is_ascii_digit());
         let significant = |digits: &str| digits.trim_start_matches('0').len();
-        let order = text_a.cmp(text_b).then(significant(number_a).cmp(&significant(number_b))).then(
-            number_a.trim_start_matches('0').cmp(number_b.trim_start_matches('0')),
-        );
+        let order = text_a
+            .cmp(text_b)
+            .then(significant(number_a).cmp(&significant(number_b)))
+            .then(
+                number_a
+                    .trim_start_matches('0')
+                    .cmp(number_b.trim_start_matches('0')),
+            );
         if order != Ordering::Equal || (after_a.is_empty() && after_b.is_empty()) {
             // `a-01` and `a-1` count the same; they are still two names.
             return order.then(a.cmp(b));
@@ -288,17 +368,32 @@ mod tests {
     use steelyard_api::loft::NodeTypeSpec;
 
     fn costs(resources: &[(&str, &str)]) -> i64 {
-        let resources = resources.iter().map(|(name, amount)| ((*name).to_owned(), amount.parse().unwrap())).collect();
-        cost(&NodeType::new("t", NodeTypeSpec { resources, ..NodeTypeSpec::default() }))
+        let resources = resources
+            .iter()
+            .map(|(name, amount)| ((*name).to_owned(), amount.parse().unwrap()))
+            .collect();
+        cost(&NodeType::new(
+            "t",
+            NodeTypeSpec {
+                resources,
+                ..NodeTypeSpec::default()
+            },
+        ))
     }
 
     #[test]
     fn cost_follows_the_rule_unless_it_is_set() {
         assert_eq!(costs(&[("cpu", "2"), ("memory", "8Gi")]), 36);
         assert_eq!(costs(&[("cpu", "500m"), ("memory", "1Mi")]), 6);
-        assert_eq!(costs(&[("cpu", "224"), ("memory", "2Ti"), ("nvidia.com/gpu", "8")]), 2240 + 4096 + 80_000);
+        assert_eq!(
+            costs(&[("cpu", "224"), ("memory", "2Ti"), ("nvidia.com/gpu", "8")]),
+            2240 + 4096 + 80_000
+        );
         assert_eq!(costs(&[("ephemeral-storage", "100Gi"), ("pods", "110")]), 0);
-        let set = NodeTypeSpec { cost: Some(7), ..NodeTypeSpec::default() };
+        let set = NodeTypeSpec {
+            cost: Some(7),
+            ..NodeTypeSpec::default()
+        };
         assert_eq!(cost(&NodeType::new("t", set)), 7);
     }
 

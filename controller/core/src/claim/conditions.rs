@@ -18,15 +18,18 @@ pub(super) fn summarise(
     if claim.spec.vcluster_ref.is_some() {
         needed.push(condition::JOINED);
     }
-    let missing = needed.iter().find(|kind| !status.conditions.is_condition_true(kind));
+    let missing = needed
+        .iter()
+        .find(|kind| !status.conditions.is_condition_true(kind));
     let missing = missing.map(|kind| match status.conditions.find_condition(kind) {
         Some(found) => (found.reason.clone(), found.message.clone()),
         None => (format!("Not{kind}"), format!("{kind} is not known yet")),
     });
     let verdict = match (failed, off, missing) {
-        _ if claim.metadata.deletion_timestamp.is_some() => {
-            Some(("Deleting".to_owned(), "the machine is being given back".to_owned()))
-        }
+        _ if claim.metadata.deletion_timestamp.is_some() => Some((
+            "Deleting".to_owned(),
+            "the machine is being given back".to_owned(),
+        )),
         (Some((reason, message)), _, _) => Some((reason.to_owned(), message.to_owned())),
         (None, _, Some(missing)) => Some(missing),
         (None, true, None) => Some(("PoweredOff".to_owned(), "spec.power.state is Off".to_owned())),
@@ -36,7 +39,9 @@ pub(super) fn summarise(
         None => (ConditionStatus::True, "Ready", ""),
         Some((reason, message)) => (ConditionStatus::False, reason.as_str(), message.as_str()),
     };
-    status.conditions.set_condition(condition::READY, state, reason, message, now);
+    status
+        .conditions
+        .set_condition(condition::READY, state, reason, message, now);
     status.phase = Some(match (&verdict, failed) {
         (None, _) => Phase::Available,
         (_, Some(_)) => Phase::Failed,

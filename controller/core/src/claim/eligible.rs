@@ -9,11 +9,16 @@ use steelyard_api::{
 /// Whether the host says that this claim has it. The uid decides where there is one: a claim that was deleted and
 /// made anew under its old name is another claim.
 pub fn is_held_by(host: &BareMetalHost, claim: &NodeClaim) -> bool {
-    let Some(consumer) = &host.spec.consumer_ref else { return false };
+    let Some(consumer) = &host.spec.consumer_ref else {
+        return false;
+    };
     if consumer.kind.as_deref() != Some(NodeClaim::KIND) {
         return false;
     }
-    match (consumer.uid.as_deref().filter(|uid| !uid.is_empty()), claim.metadata.uid.as_deref()) {
+    match (
+        consumer.uid.as_deref().filter(|uid| !uid.is_empty()),
+        claim.metadata.uid.as_deref(),
+    ) {
         (Some(uid), Some(own)) => uid == own,
         _ => {
             consumer.name == claim.metadata.name
@@ -34,12 +39,19 @@ pub fn holder(host: &BareMetalHost) -> Option<String> {
         });
     }
     let labels = host.metadata.labels.as_ref()?;
-    labels.get(label::NODE_CLAIM).map(|name| format!("NodeClaim {name} (label {})", label::NODE_CLAIM))
+    labels
+        .get(label::NODE_CLAIM)
+        .map(|name| format!("NodeClaim {name} (label {})", label::NODE_CLAIM))
 }
 
 /// Why the host cannot be taken now; `None`: it can.
 pub fn unavailable(host: &BareMetalHost) -> Option<String> {
-    let annotated = |key: &str| host.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(key));
+    let annotated = |key: &str| {
+        host.metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|all| all.contains_key(key))
+    };
     if host.metadata.deletion_timestamp.is_some() {
         return Some("is being deleted".to_owned());
     }
@@ -73,9 +85,17 @@ pub fn unavailable(host: &BareMetalHost) -> Option<String> {
         return Some("is provisioned by somebody else (spec.externallyProvisioned)".to_owned());
     }
     if host.spec.online {
-        return Some("is meant to be on (spec.online is true): only hosts that are off are given out".to_owned());
+        return Some(
+            "is meant to be on (spec.online is true): only hosts that are off are given out".to_owned(),
+        );
     }
-    if host.spec.image.as_ref().is_some_and(|image| !image.url.is_empty()) || host.spec.custom_deploy.is_some() {
+    if host
+        .spec
+        .image
+        .as_ref()
+        .is_some_and(|image| !image.url.is_empty())
+        || host.spec.custom_deploy.is_some()
+    {
         return Some("is meant for another image (spec.image)".to_owned());
     }
     None

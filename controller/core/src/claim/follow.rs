@@ -15,9 +15,18 @@ use steelyard_api::{
 };
 
 pub(super) fn follow(pass: &mut Pass<'_>, host: &BareMetalHost) -> Rule {
-    let label = host.metadata.labels.as_ref().and_then(|labels| labels.get(label::NODE_TYPE));
+    let label = host
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(label::NODE_TYPE));
     let type_name = label.or(pass.claim().spec.type_ref.as_ref()).cloned();
-    let node_type = pass.view.types.iter().copied().find(|t| t.metadata.name == type_name);
+    let node_type = pass
+        .view
+        .types
+        .iter()
+        .copied()
+        .find(|t| t.metadata.name == type_name);
     if pass.claim().spec.type_ref.is_none() && type_name.is_some() {
         // Written after the bond, not with it: taking a host is one write.
         pass.patch_claim(json!({ "spec": { "typeRef": type_name } }));
@@ -33,9 +42,15 @@ pub(super) fn follow(pass: &mut Pass<'_>, host: &BareMetalHost) -> Rule {
 fn remember(pass: &mut Pass<'_>, host: &BareMetalHost) {
     pass.status.bare_metal_host = Some(reference(host));
     let annotated = |key: &str| host.metadata.annotations.as_ref()?.get(key).cloned();
-    pass.status.address = address::annotated(host)
-        .map(|net| AllocatedAddress { address: net.to_string(), gateway: annotated(annotation::GATEWAY) });
-    pass.achieved(condition::SCHEDULED, "HostChosen", &format!("host {} was chosen", place(host)));
+    pass.status.address = address::annotated(host).map(|net| AllocatedAddress {
+        address: net.to_string(),
+        gateway: annotated(annotation::GATEWAY),
+    });
+    pass.achieved(
+        condition::SCHEDULED,
+        "HostChosen",
+        &format!("host {} was chosen", place(host)),
+    );
 }
 
 fn place(host: &BareMetalHost) -> String {
@@ -70,7 +85,10 @@ fn prepare(pass: &mut Pass<'_>, host: &BareMetalHost, node_type: Option<&NodeTyp
     pass.status.network = effective
         .network(pass.claim())
         .filter(|_| pass.view.fabric)
-        .map(|network| NetworkReference { name: network.name, create: network.create });
+        .map(|network| NetworkReference {
+            name: network.name,
+            create: network.create,
+        });
     if let Some(rule) = settle_address(pass, &effective, host) {
         return rule;
     }
@@ -101,7 +119,8 @@ fn settle_address(pass: &mut Pass<'_>, effective: &Effective, host: &BareMetalHo
     if !other.installed && other.uid.as_str() > pass.uid() {
         return None;
     }
-    let Some(next) = bind::readdress(pass, effective, host).filter(|next| next.address != own.to_string()) else {
+    let Some(next) = bind::readdress(pass, effective, host).filter(|next| next.address != own.to_string())
+    else {
         let message = format!("address {own} is used by somebody else, and no other is free");
         return Some(blocked(pass, "claim.address-clash", "NoAddress", message));
     };
@@ -109,7 +128,10 @@ fn settle_address(pass: &mut Pass<'_>, effective: &Effective, host: &BareMetalHo
         host,
         json!({ "metadata": { "annotations": { annotation::IP_ADDRESS: next.address, annotation::GATEWAY: next.gateway } } }),
     );
-    let message = format!("address {own} was taken meanwhile: the machine gets {}", next.address);
+    let message = format!(
+        "address {own} was taken meanwhile: the machine gets {}",
+        next.address
+    );
     pass.status.address = Some(next);
     Some(pass.wait("claim.address-clash", message))
 }
@@ -117,11 +139,20 @@ fn settle_address(pass: &mut Pass<'_>, effective: &Effective, host: &BareMetalHo
 fn render(pass: &mut Pass<'_>, host: &BareMetalHost, effective: &Effective, image: Image) -> Rule {
     let plan = plan(pass, host, effective);
     let failed = match &pass.view.rendered {
-        Observed::Known { value: RenderFacts::Ready { key }, .. } if *key == plan.key => {
+        Observed::Known {
+            value: RenderFacts::Ready { key },
+            ..
+        } if *key == plan.key => {
             return install(pass, host, &plan, image);
         }
-        Observed::Known { value: RenderFacts::Failed { key, message }, .. } if *key == plan.key => Some(message.clone()),
-        Observed::Unknown { why: Ignorance::Unreachable(why) | Ignorance::Unreadable(why), .. } => Some(why.clone()),
+        Observed::Known {
+            value: RenderFacts::Failed { key, message },
+            ..
+        } if *key == plan.key => Some(message.clone()),
+        Observed::Unknown {
+            why: Ignorance::Unreachable(why) | Ignorance::Unreadable(why),
+            ..
+        } => Some(why.clone()),
         _ => None,
     };
     // Asked for in either case: the executor renders again when what it lacked may be there.
@@ -195,11 +226,22 @@ fn watch(pass: &mut Pass<'_>, host: &BareMetalHost, node_type: Option<&NodeType>
     pass.status.network = pass.status.network.take().filter(|_| pass.view.fabric);
     drift(pass, host, node_type);
     let status = host.status.clone().unwrap_or_default();
-    let at_work = status.steelyard.as_ref().map(|own| own.message.clone()).filter(|m| !m.is_empty());
+    let at_work = status
+        .steelyard
+        .as_ref()
+        .map(|own| own.message.clone())
+        .filter(|m| !m.is_empty());
     let state = status.provisioning.state;
-    let provisioned = matches!(state, ProvisioningState::Provisioned | ProvisioningState::ExternallyProvisioned);
+    let provisioned = matches!(
+        state,
+        ProvisioningState::Provisioned | ProvisioningState::ExternallyProvisioned
+    );
     if provisioned {
-        pass.achieved(condition::PROVISIONED, "Provisioned", &format!("host {} runs its image", place(host)));
+        pass.achieved(
+            condition::PROVISIONED,
+            "Provisioned",
+            &format!("host {} runs its image", place(host)),
+        );
     }
     if let Some((reason, message)) = host_error(&status, host) {
         if !provisioned {
@@ -249,14 +291,24 @@ fn camel(state: ProvisioningState) -> &'static str {
 /// Whether the node is in its tenant. A host says that it is provisioned only when its node has joined, or when
 /// the time for that is over.
 fn joined(pass: &mut Pass<'_>, host: &BareMetalHost, provisioned: bool) {
-    let Some(tenant) = pass.claim().spec.vcluster_ref.clone() else { return };
+    let Some(tenant) = pass.claim().spec.vcluster_ref.clone() else {
+        return;
+    };
     let node = pass.name();
     match pass.view.node.known() {
         Some(facts) if facts.exists && facts.ready => {
-            pass.achieved(condition::JOINED, "NodeReady", &format!("node {node} of tenant {tenant} is Ready"));
+            pass.achieved(
+                condition::JOINED,
+                "NodeReady",
+                &format!("node {node} of tenant {tenant} is Ready"),
+            );
         }
         Some(facts) if facts.exists => {
-            pass.pending(condition::JOINED, "NodeNotReady", &format!("node {node} of tenant {tenant} is not Ready"));
+            pass.pending(
+                condition::JOINED,
+                "NodeNotReady",
+                &format!("node {node} of tenant {tenant} is not Ready"),
+            );
         }
         Some(_) if provisioned => {
             let message = format!(
@@ -266,10 +318,23 @@ fn joined(pass: &mut Pass<'_>, host: &BareMetalHost, provisioned: bool) {
             pass.problem(condition::JOINED, "NotJoined", &message);
             pass.fail("NotJoined", &message);
         }
-        Some(_) => pass.pending(condition::JOINED, "NotJoined", &format!("node {node} has not joined yet")),
+        Some(_) => pass.pending(
+            condition::JOINED,
+            "NotJoined",
+            &format!("node {node} has not joined yet"),
+        ),
         None => {
-            if pass.view.node.ignorance().is_some_and(|why| *why != Ignorance::NotAsked) {
-                pass.pending(condition::JOINED, "TenantUnreachable", &format!("tenant {tenant} does not answer"));
+            if pass
+                .view
+                .node
+                .ignorance()
+                .is_some_and(|why| *why != Ignorance::NotAsked)
+            {
+                pass.pending(
+                    condition::JOINED,
+                    "TenantUnreachable",
+                    &format!("tenant {tenant} does not answer"),
+                );
             }
         }
     }
@@ -278,14 +343,22 @@ fn joined(pass: &mut Pass<'_>, host: &BareMetalHost, provisioned: bool) {
 /// A newer image in the properties does not reinstall a machine that somebody works on; it is told.
 fn drift(pass: &mut Pass<'_>, host: &BareMetalHost, node_type: Option<&NodeType>) {
     let provider = node_type.and_then(|node_type| choose::provider_of(pass.view, node_type));
-    let Ok(effective) = properties::effective(pass.view, provider, node_type) else { return };
+    let Ok(effective) = properties::effective(pass.view, provider, node_type) else {
+        return;
+    };
     let wanted = properties::image(&effective).ok();
     let written = host.spec.image.as_ref();
-    if wanted.as_ref().is_none_or(|wanted| written.is_some_and(|w| w.url == wanted.url && w.checksum == wanted.checksum)) {
-        pass.status.conditions.retain(|c| c.kind != condition::NOT_DRIFTED);
+    if wanted
+        .as_ref()
+        .is_none_or(|wanted| written.is_some_and(|w| w.url == wanted.url && w.checksum == wanted.checksum))
+    {
+        pass.status
+            .conditions
+            .retain(|c| c.kind != condition::NOT_DRIFTED);
         return;
     }
-    let message = "the image that the properties name is not the one that was written: delete the claim to change it";
+    let message =
+        "the image that the properties name is not the one that was written: delete the claim to change it";
     pass.problem(condition::NOT_DRIFTED, "ImageChanged", message);
 }
 
@@ -297,14 +370,29 @@ fn steer(pass: &mut Pass<'_>, host: &BareMetalHost) -> Rule {
     if host.spec.online != online {
         pass.patch_host(host, json!({ "spec": { "online": online } }));
         let word = if online { "on" } else { "off" };
-        return pass.wait("claim.power", format!("host {} is being switched {word}", place(host)));
+        return pass.wait(
+            "claim.power",
+            format!("host {} is being switched {word}", place(host)),
+        );
     }
-    let asked = pass.claim().metadata.annotations.as_ref().is_some_and(|all| all.contains_key(annotation::MACHINE_REBOOT));
+    let asked = pass
+        .claim()
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|all| all.contains_key(annotation::MACHINE_REBOOT));
     if asked && online {
         // The host first: a crash in between repeats a reboot, the other order would lose it.
-        let known = host.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(annotation::REBOOT));
+        let known = host
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|all| all.contains_key(annotation::REBOOT));
         if !known {
-            pass.patch_host(host, json!({ "metadata": { "annotations": { annotation::REBOOT: "" } } }));
+            pass.patch_host(
+                host,
+                json!({ "metadata": { "annotations": { annotation::REBOOT: "" } } }),
+            );
         }
         pass.patch_claim(json!({ "metadata": { "annotations": { annotation::MACHINE_REBOOT: null } } }));
         pass.tell("Rebooting", format!("host {} is rebooted", place(host)));

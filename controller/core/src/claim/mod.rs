@@ -1,7 +1,7 @@
 //! The lifecycle of a claim (NodeClaim): one server for somebody, until they give it back.
 //!
 //! ```text
-//! finalizer -> image and tenant known -> network there -> type and host chosen
+//! finalizer -> image and tenant known -> network there -> choose: type and host, written down in the status
 //!    -> bind: one compare-and-swap on the host (consumerRef, labels, addresses, restore record)
 //!    -> render: user data and network data in Secrets -> install: image, Secrets and online on the host
 //!    -> follow the host: Provisioned, Joined, Ready -> power and reboots as asked
@@ -50,7 +50,9 @@ pub fn decide(view: &ClaimView<'_>, at: Moment) -> Decision<NodeClaimStatus, Cla
 
 /// Whether a NodeType is made of resources that are given only to those who ask for them.
 pub fn is_special(node_type: &NodeType) -> bool {
-    node_type.spec.resources.iter().any(|(name, amount)| {
-        steelyard_api::names::resource::is_custom(name) && !amount.is_zero()
-    })
+    node_type
+        .spec
+        .resources
+        .iter()
+        .any(|(name, amount)| steelyard_api::names::resource::is_custom(name) && !amount.is_zero())
 }

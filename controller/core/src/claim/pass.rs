@@ -1,8 +1,7 @@
 //! One pass of a decision about a claim: the next status in the making, and what is asked of the world.
 
 use super::{
-    conditions,
-    eligible,
+    conditions, eligible,
     view::{ClaimIntent, ClaimView},
 };
 use crate::{Change, Decision, Moment, Notice, ObjectRef, ObjectWrite, Rule, Wake};
@@ -67,12 +66,22 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn has_finalizer(&self) -> bool {
-        self.view.claim.metadata.finalizers.iter().flatten().any(|name| name == finalizer::CLAIM)
+        self.view
+            .claim
+            .metadata
+            .finalizers
+            .iter()
+            .flatten()
+            .any(|name| name == finalizer::CLAIM)
     }
 
     /// The host that says that this claim has it.
     pub(super) fn held(&self) -> Option<&'a BareMetalHost> {
-        self.view.hosts.iter().copied().find(|host| eligible::is_held_by(host, self.view.claim))
+        self.view
+            .hosts
+            .iter()
+            .copied()
+            .find(|host| eligible::is_held_by(host, self.view.claim))
     }
 
     /// A merge patch on the claim itself; at most one a pass, since it changes the version that it names.
@@ -83,8 +92,20 @@ impl<'a> Pass<'a> {
             namespace: Some(self.namespace().to_owned()),
             name: self.name().to_owned(),
         };
-        let resource_version = self.view.claim.metadata.resource_version.clone().unwrap_or_default();
-        self.writes.push(ObjectWrite { target, change: Change::Merge { resource_version, patch } });
+        let resource_version = self
+            .view
+            .claim
+            .metadata
+            .resource_version
+            .clone()
+            .unwrap_or_default();
+        self.writes.push(ObjectWrite {
+            target,
+            change: Change::Merge {
+                resource_version,
+                patch,
+            },
+        });
     }
 
     /// A merge patch on a host; refused unless it still is the host that was looked at.
@@ -93,9 +114,16 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn delete_secret(&mut self, namespace: &str, name: String) {
-        let target =
-            ObjectRef { api_version: "v1", kind: "Secret", namespace: Some(namespace.to_owned()), name };
-        self.writes.push(ObjectWrite { target, change: Change::Delete { uid: None } });
+        let target = ObjectRef {
+            api_version: "v1",
+            kind: "Secret",
+            namespace: Some(namespace.to_owned()),
+            name,
+        };
+        self.writes.push(ObjectWrite {
+            target,
+            change: Change::Delete { uid: None },
+        });
     }
 
     pub(super) fn intend(&mut self, intent: ClaimIntent) {
@@ -112,7 +140,9 @@ impl<'a> Pass<'a> {
     /// It is so. Told when it becomes so.
     pub(super) fn achieved(&mut self, kind: &'static str, reason: &'static str, message: &str) {
         let new = !self.status.conditions.is_condition_true(kind);
-        self.status.conditions.set_condition(kind, ConditionStatus::True, reason, message, self.at.now);
+        self.status
+            .conditions
+            .set_condition(kind, ConditionStatus::True, reason, message, self.at.now);
         if new {
             self.events.push(Notice::normal(reason, message));
         }
@@ -120,14 +150,18 @@ impl<'a> Pass<'a> {
 
     /// It is not so yet, and nothing is wrong.
     pub(super) fn pending(&mut self, kind: &'static str, reason: &str, message: &str) {
-        self.status.conditions.set_condition(kind, ConditionStatus::False, reason, message, self.at.now);
+        self.status
+            .conditions
+            .set_condition(kind, ConditionStatus::False, reason, message, self.at.now);
     }
 
     /// It is not so, and somebody should know. Told once for each cause.
     pub(super) fn problem(&mut self, kind: &'static str, reason: &'static str, message: &str) {
         let before = self.status.conditions.find_condition(kind);
         let known = before.is_some_and(|c| c.reason == reason && c.message == message);
-        self.status.conditions.set_condition(kind, ConditionStatus::False, reason, message, self.at.now);
+        self.status
+            .conditions
+            .set_condition(kind, ConditionStatus::False, reason, message, self.at.now);
         if !known {
             self.events.push(Notice::warning(reason, message));
         }
@@ -154,7 +188,9 @@ impl<'a> Pass<'a> {
         conditions::summarise(
             &mut self.status,
             self.view.claim,
-            self.failed.as_ref().map(|(reason, message)| (*reason, message.as_str())),
+            self.failed
+                .as_ref()
+                .map(|(reason, message)| (*reason, message.as_str())),
             self.off,
             self.at.now,
         );
@@ -183,7 +219,13 @@ pub(super) fn host_write(host: &BareMetalHost, patch: Value) -> ObjectWrite {
         name: host.metadata.name.clone().unwrap_or_default(),
     };
     let resource_version = host.metadata.resource_version.clone().unwrap_or_default();
-    ObjectWrite { target, change: Change::Merge { resource_version, patch } }
+    ObjectWrite {
+        target,
+        change: Change::Merge {
+            resource_version,
+            patch,
+        },
+    }
 }
 
 pub(super) fn reference(host: &BareMetalHost) -> HostReference {

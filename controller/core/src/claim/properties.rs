@@ -15,10 +15,17 @@ use steelyard_api::{
 /// Why properties do not come to anything that can be installed. `reason` is for programs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PropertyError {
-    #[error("OSImage {name:?} does not exist: create it, or change property {}", property::OS_IMAGE)]
+    #[error(
+        "OSImage {name:?} does not exist: create it, or change property {}",
+        property::OS_IMAGE
+    )]
     NoOsImage { name: String },
     #[error("NodeEnvironment {name:?} does not exist in namespace {namespace}: create it, or change {field}")]
-    NoEnvironment { name: String, namespace: String, field: &'static str },
+    NoEnvironment {
+        name: String,
+        namespace: String,
+        field: &'static str,
+    },
     #[error(
         "no image: set property {} to the name of an OSImage, or {} and {}",
         property::OS_IMAGE,
@@ -28,7 +35,10 @@ pub enum PropertyError {
     NoImage,
     #[error("the image {url} has no checksum: set property {}", property::IMAGE_CHECKSUM)]
     NoChecksum { url: String },
-    #[error("property {} is {found:?}: expected md5, sha256, sha512 or auto", property::IMAGE_CHECKSUM_TYPE)]
+    #[error(
+        "property {} is {found:?}: expected md5, sha256, sha512 or auto",
+        property::IMAGE_CHECKSUM_TYPE
+    )]
     ChecksumType { found: String },
 }
 
@@ -58,11 +68,17 @@ impl Effective {
     /// without either stays where it is.
     pub fn network(&self, claim: &NodeClaim) -> Option<NetworkName> {
         if let Some(name) = self.get(property::SERVER_CLUSTER) {
-            return Some(NetworkName { name: name.to_owned(), create: false });
+            return Some(NetworkName {
+                name: name.to_owned(),
+                create: false,
+            });
         }
         let tenant = claim.spec.vcluster_ref.as_ref()?;
         let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
-        Some(NetworkName { name: format!("{namespace}-{tenant}"), create: true })
+        Some(NetworkName {
+            name: format!("{namespace}-{tenant}"),
+            create: true,
+        })
     }
 }
 
@@ -82,7 +98,10 @@ pub fn effective(
     }
     let mut merged = Properties::default();
     let layers = provider.map(|p| &p.spec.properties).into_iter();
-    let layers = layers.chain(environments).chain(node_type.map(|t| &t.spec.properties)).chain([&claim.properties]);
+    let layers = layers
+        .chain(environments)
+        .chain(node_type.map(|t| &t.spec.properties))
+        .chain([&claim.properties]);
     for layer in layers {
         merged = overlay(merged, layer, &view.images)?;
     }
@@ -96,13 +115,16 @@ fn environment<'a>(
 ) -> Result<&'a Properties, PropertyError> {
     let namespace = view.claim.metadata.namespace.as_deref().unwrap_or_default();
     let found = view.environments.iter().find(|e| {
-        e.metadata.name.as_deref() == Some(name) && e.metadata.namespace.as_deref().unwrap_or_default() == namespace
+        e.metadata.name.as_deref() == Some(name)
+            && e.metadata.namespace.as_deref().unwrap_or_default() == namespace
     });
-    found.map(|e| &e.spec.properties).ok_or_else(|| PropertyError::NoEnvironment {
-        name: name.to_owned(),
-        namespace: namespace.to_owned(),
-        field,
-    })
+    found
+        .map(|e| &e.spec.properties)
+        .ok_or_else(|| PropertyError::NoEnvironment {
+            name: name.to_owned(),
+            namespace: namespace.to_owned(),
+            field,
+        })
 }
 
 fn overlay(under: Properties, layer: &Properties, images: &[&OSImage]) -> Result<Properties, PropertyError> {
@@ -110,13 +132,22 @@ fn overlay(under: Properties, layer: &Properties, images: &[&OSImage]) -> Result
     let chooses_image = layer.get(property::OS_IMAGE).is_some() || layer.get(property::IMAGE_URL).is_some();
     if chooses_image {
         // A checksum belongs to its image: the one of another level says nothing about this one.
-        for stale in [property::OS_IMAGE, property::IMAGE_URL, property::IMAGE_CHECKSUM, property::IMAGE_CHECKSUM_TYPE] {
+        for stale in [
+            property::OS_IMAGE,
+            property::IMAGE_URL,
+            property::IMAGE_CHECKSUM,
+            property::IMAGE_CHECKSUM_TYPE,
+        ] {
             merged.0.remove(stale);
         }
     }
     if let Some(name) = layer.get(property::OS_IMAGE) {
-        let image = images.iter().find(|image| image.metadata.name.as_deref() == Some(name));
-        let image = image.ok_or_else(|| PropertyError::NoOsImage { name: name.to_owned() })?;
+        let image = images
+            .iter()
+            .find(|image| image.metadata.name.as_deref() == Some(name));
+        let image = image.ok_or_else(|| PropertyError::NoOsImage {
+            name: name.to_owned(),
+        })?;
         merged = merged.overlaid(&image.spec.properties);
     }
     Ok(merged.overlaid(layer))
@@ -124,7 +155,10 @@ fn overlay(under: Properties, layer: &Properties, images: &[&OSImage]) -> Result
 
 /// The image that the properties name.
 pub fn image(effective: &Effective) -> Result<Image, PropertyError> {
-    let url = effective.get(property::IMAGE_URL).ok_or(PropertyError::NoImage)?.to_owned();
+    let url = effective
+        .get(property::IMAGE_URL)
+        .ok_or(PropertyError::NoImage)?
+        .to_owned();
     let checksum = effective.get(property::IMAGE_CHECKSUM).map(str::to_owned);
     // An OCI reference carries its own digest.
     if checksum.is_none() && !url.starts_with("oci://") {
@@ -133,11 +167,20 @@ pub fn image(effective: &Effective) -> Result<Image, PropertyError> {
     let checksum_type = match effective.get(property::IMAGE_CHECKSUM_TYPE) {
         None => None,
         Some(word) => match ChecksumType::from(word) {
-            ChecksumType::Unknown => return Err(PropertyError::ChecksumType { found: word.to_owned() }),
+            ChecksumType::Unknown => {
+                return Err(PropertyError::ChecksumType {
+                    found: word.to_owned(),
+                });
+            }
             known => Some(known),
         },
     };
-    Ok(Image { checksum, checksum_type, url, ..Image::default() })
+    Ok(Image {
+        checksum,
+        checksum_type,
+        url,
+        ..Image::default()
+    })
 }
 
 /// What requirements are compared with: the type's properties over its provider's, and those that every type has.
@@ -145,7 +188,12 @@ pub fn image(effective: &Effective) -> Result<Image, PropertyError> {
 pub fn type_properties(node_type: &NodeType, provider: Option<&NodeProvider>) -> BTreeMap<String, String> {
     let name = node_type.metadata.name.clone().unwrap_or_default();
     let of = node_type.spec.provider_ref.clone().unwrap_or_default();
-    let zone = node_type.spec.other.get("zone").and_then(|zone| zone.as_str()).unwrap_or("global");
+    let zone = node_type
+        .spec
+        .other
+        .get("zone")
+        .and_then(|zone| zone.as_str())
+        .unwrap_or("global");
     let built_in = [
         (property::NODE_TYPE, name.clone()),
         // Schedulers name the type with its provider, people without.
@@ -155,8 +203,14 @@ pub fn type_properties(node_type: &NodeType, provider: Option<&NodeProvider>) ->
         (property::ZONE, zone.to_owned()),
         (property::CAPACITY_TYPE, "on-demand".to_owned()),
     ];
-    let mut all: BTreeMap<_, _> = built_in.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
-    let own = provider.map(|p| p.spec.properties.clone()).unwrap_or_default().overlaid(&node_type.spec.properties);
+    let mut all: BTreeMap<_, _> = built_in
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect();
+    let own = provider
+        .map(|p| p.spec.properties.clone())
+        .unwrap_or_default()
+        .overlaid(&node_type.spec.properties);
     all.extend(own.0);
     all
 }

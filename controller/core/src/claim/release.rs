@@ -41,7 +41,12 @@ fn remove_node(pass: &mut Pass<'_>) -> Option<Rule> {
     if !there {
         return None;
     }
-    let deleted_at = pass.claim().metadata.deletion_timestamp.as_ref().map_or(pass.at.now, |t| t.0);
+    let deleted_at = pass
+        .claim()
+        .metadata
+        .deletion_timestamp
+        .as_ref()
+        .map_or(pass.at.now, |t| t.0);
     let force = pass.at.now.duration_since(deleted_at) >= DRAIN_WITHIN;
     let node = pass.name().to_owned();
     let message = format!("node {node} is drained and removed from tenant {tenant}");
@@ -58,7 +63,9 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(1);
 fn is_untouched(host: &BareMetalHost) -> bool {
     let status = host.status.as_ref();
     let state = status.map(|s| s.provisioning.state).unwrap_or_default();
-    let written = status.and_then(|s| s.provisioning.image.as_ref()).is_some_and(|image| !image.url.is_empty());
+    let written = status
+        .and_then(|s| s.provisioning.image.as_ref())
+        .is_some_and(|image| !image.url.is_empty());
     let busy = matches!(
         state,
         ProvisioningState::Provisioning
@@ -88,7 +95,10 @@ fn undo(pass: &mut Pass<'_>, host: &BareMetalHost) -> Rule {
             return pass.wait("release.unreadable", message);
         }
     }
-    pass.wait("release.undo", format!("host {name} is given back: nothing was written to it"))
+    pass.wait(
+        "release.undo",
+        format!("host {name} is given back: nothing was written to it"),
+    )
 }
 
 fn ask_back(pass: &mut Pass<'_>, host: &BareMetalHost) -> Rule {
@@ -124,7 +134,9 @@ fn asking(host: &BareMetalHost) -> Option<Value> {
         return None;
     }
     let nothing = Value::Null;
-    Some(json!({ "spec": { "image": nothing, "userData": nothing, "networkData": nothing, "online": online } }))
+    Some(
+        json!({ "spec": { "image": nothing, "userData": nothing, "networkData": nothing, "online": online } }),
+    )
 }
 
 /// What frees a host whose claim is gone without having given it back: its finalizer was removed by hand, or the
@@ -147,7 +159,10 @@ pub fn free_orphan(host: &BareMetalHost) -> Option<ObjectWrite> {
 /// No host is this claim's: what was made for it goes, then the claim itself.
 fn finish(pass: &mut Pass<'_>) -> Rule {
     if !pass.has_finalizer() {
-        return pass.wait("release.done", "the claim is gone as soon as its other finalizers are");
+        return pass.wait(
+            "release.done",
+            "the claim is gone as soon as its other finalizers are",
+        );
     }
     if let Some(host) = pass.status.bare_metal_host.clone() {
         let same = |seen: &&BareMetalHost| seen.metadata.uid.as_deref() == Some(host.uid.as_str());
@@ -155,12 +170,29 @@ fn finish(pass: &mut Pass<'_>) -> Rule {
             // Changes nothing, but is refused if the host is not the one that we see: it may be ours after all.
             pass.patch_host(seen, json!({}));
         }
-        pass.delete_secret(&host.namespace, secret::user_data_of(pass.namespace(), pass.name()));
-        pass.delete_secret(&host.namespace, secret::network_data_of(pass.namespace(), pass.name()));
-        pass.achieved(condition::DESTROYED, "Released", &format!("host {} was given back", host.name));
+        pass.delete_secret(
+            &host.namespace,
+            secret::user_data_of(pass.namespace(), pass.name()),
+        );
+        pass.delete_secret(
+            &host.namespace,
+            secret::network_data_of(pass.namespace(), pass.name()),
+        );
+        pass.achieved(
+            condition::DESTROYED,
+            "Released",
+            &format!("host {} was given back", host.name),
+        );
     }
-    let others: Vec<_> =
-        pass.claim().metadata.finalizers.iter().flatten().filter(|name| *name != finalizer::CLAIM).cloned().collect();
+    let others: Vec<_> = pass
+        .claim()
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .filter(|name| *name != finalizer::CLAIM)
+        .cloned()
+        .collect();
     pass.patch_claim(json!({ "metadata": { "finalizers": others } }));
     pass.wait("release.finish", "the machine was given back")
 }

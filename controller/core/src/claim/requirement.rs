@@ -9,7 +9,12 @@ pub(super) fn unmet(requirement: &Requirement, properties: &BTreeMap<String, Str
     let wanted = requirement.values.join(", ");
     let found = properties.get(key).map(String::as_str);
     let has = |value: &str| found.is_some_and(|found| values(found).any(|v| v == value || v == "*"));
-    let any = || requirement.values.iter().any(|value| value == "*" && found.is_some() || has(value));
+    let any = || {
+        requirement
+            .values
+            .iter()
+            .any(|value| value == "*" && found.is_some() || has(value))
+    };
     match requirement.operator {
         Operator::In if any() => None,
         Operator::NotIn if !any() => None,
@@ -20,7 +25,10 @@ pub(super) fn unmet(requirement: &Requirement, properties: &BTreeMap<String, Str
             Some(found) => format!("{key} is {found}, {wanted} is asked for"),
             None => format!("it has no property {key}, {wanted} is asked for"),
         }),
-        Operator::NotIn => Some(format!("{key} is {}, which is excluded", found.unwrap_or_default())),
+        Operator::NotIn => Some(format!(
+            "{key} is {}, which is excluded",
+            found.unwrap_or_default()
+        )),
         Operator::Exists => Some(format!("it has no property {key}")),
         Operator::DoesNotExist | Operator::NotExists => Some(format!("it has property {key}")),
         Operator::Unknown => Some(format!("the operator of requirement {key} is unknown")),
@@ -30,14 +38,20 @@ pub(super) fn unmet(requirement: &Requirement, properties: &BTreeMap<String, Str
 fn compare(requirement: &Requirement, found: Option<&str>) -> Option<String> {
     let key = &requirement.key;
     let greater = requirement.operator == Operator::Gt;
-    let limit = requirement.values.first().and_then(|value| value.parse::<i64>().ok());
+    let limit = requirement
+        .values
+        .first()
+        .and_then(|value| value.parse::<i64>().ok());
     let value = found.and_then(|found| found.parse::<i64>().ok());
     match (value, limit) {
         (Some(value), Some(limit)) if (greater && value > limit) || (!greater && value < limit) => None,
-        (Some(value), Some(limit)) => {
-            Some(format!("{key} is {value}, {} than {limit} is asked for", if greater { "more" } else { "less" }))
-        }
-        (_, None) => Some(format!("requirement {key} compares with something that is no number")),
+        (Some(value), Some(limit)) => Some(format!(
+            "{key} is {value}, {} than {limit} is asked for",
+            if greater { "more" } else { "less" }
+        )),
+        (_, None) => Some(format!(
+            "requirement {key} compares with something that is no number"
+        )),
         (None, _) => Some(format!("{key} is no number")),
     }
 }
@@ -57,7 +71,10 @@ mod tests {
             values: values.iter().map(|v| (*v).to_owned()).collect(),
             ..Requirement::default()
         };
-        let properties = found.map(|found| ("k".to_owned(), found.to_owned())).into_iter().collect();
+        let properties = found
+            .map(|found| ("k".to_owned(), found.to_owned()))
+            .into_iter()
+            .collect();
         unmet(&requirement, &properties).is_none()
     }
 
@@ -84,7 +101,11 @@ mod tests {
             (Operator::Lt, &["many"], Some("4"), false),
             (Operator::Unknown, &["a"], Some("a"), false),
         ] {
-            assert_eq!(met(operator, wanted, found), expected, "{operator} {wanted:?} with {found:?}");
+            assert_eq!(
+                met(operator, wanted, found),
+                expected,
+                "{operator} {wanted:?} with {found:?}"
+            );
         }
     }
 }

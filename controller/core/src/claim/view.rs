@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::Ipv4Addr};
 use steelyard_api::{
     loft::{
-        AllocatedAddress, HostReference, NodeClaim, NodeEnvironment, NodeProvider, NodeType, OSImage, Properties,
+        AllocatedAddress, HostReference, NodeClaim, NodeEnvironment, NodeProvider, NodeType, OSImage,
+        Properties,
     },
     metal3::BareMetalHost,
 };
@@ -58,14 +59,23 @@ pub struct NetworkFacts {
 pub enum RenderFacts {
     Absent,
     /// The Secrets are there, made for this [`RenderPlan::key`].
-    Ready { key: String },
+    Ready {
+        key: String,
+    },
     /// A template, a key or a token is missing: the text names it and says what to do.
-    Failed { key: String, message: String },
+    Failed {
+        key: String,
+        message: String,
+    },
 }
 
-/// What a claim's decision may ask of the world. Both are levels.
+/// What a claim's decision may ask of the world. All are levels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "one at a time, made and consumed in one pass"
+)]
 pub enum ClaimIntent {
     /// The network is there, so that its gateway can be asked for.
     Network(NetworkName),

@@ -22,7 +22,8 @@ const ERROR: ErrorType = ErrorType::Provisioning;
 pub(super) fn decide(p: &mut Pass<'_>) -> Verdict {
     failure::backoff(p)?;
     let operation = p.operation(OperationKind::Erase, Step::Off, p.policy.power_within);
-    if p.step() != Some(Step::Restore) {
+    let proven = p.own().wipe.as_ref().is_some_and(|wipe| wipe.operation_id == operation.id);
+    if p.step() != Some(Step::Restore) || !proven {
         let skip = skipped(p);
         match skip {
             Some(why) => without_erase(p, &operation, why)?,

@@ -36,7 +36,12 @@ pub fn type_status(
     let counted = count(node_type, provider, hosts);
     let synced = provider.map_or_else(
         || Err(("ProviderMissing", "its NodeProvider does not exist".to_owned())),
-        |_| counted.as_ref().map(|_| ()).map_err(|problem| ("Invalid", problem.clone())),
+        |_| {
+            counted
+                .as_ref()
+                .map(|_| ())
+                .map_err(|problem| ("Invalid", problem.clone()))
+        },
     );
     let (capacity, has) = match counted {
         Ok(counted) => (counted.capacity, counted.verdict),
@@ -52,7 +57,11 @@ pub fn type_status(
     };
     set(condition::SYNCED, &synced, "Synced");
     set(condition::HAS_CAPACITY, &has, "HostsAvailable");
-    status.phase = Some(if synced.is_ok() { Phase::Available } else { Phase::Failed });
+    status.phase = Some(if synced.is_ok() {
+        Phase::Available
+    } else {
+        Phase::Failed
+    });
     let trouble = synced.err().or(has.err());
     status.reason = trouble.as_ref().map(|(reason, _)| (*reason).to_owned());
     status.message = trouble.map(|(_, message)| message);
@@ -99,19 +108,32 @@ fn count(
     } else {
         let shown = why_not[..why_not.len().min(TOLD)].join("; ");
         let rest = why_not.len().saturating_sub(TOLD);
-        let rest = if rest > 0 { format!("; and {rest} more") } else { String::new() };
-        Err(("NoneAvailable", format!("none of {} hosts is free: {shown}{rest}", own.len())))
+        let rest = if rest > 0 {
+            format!("; and {rest} more")
+        } else {
+            String::new()
+        };
+        Err((
+            "NoneAvailable",
+            format!("none of {} hosts is free: {shown}{rest}", own.len()),
+        ))
     };
     Ok(Counted { capacity, verdict })
 }
 
 fn no_hosts(namespace: &str, elsewhere: &[&BareMetalHost]) -> String {
     if namespace.is_empty() {
-        return "its NodeProvider does not say where its hosts are: set spec.metal3.clusterRef.namespace".to_owned();
+        return "its NodeProvider does not say where its hosts are: set spec.metal3.clusterRef.namespace"
+            .to_owned();
     }
-    let others: BTreeSet<_> = elsewhere.iter().filter_map(|host| host.metadata.namespace.as_deref()).collect();
+    let others: BTreeSet<_> = elsewhere
+        .iter()
+        .filter_map(|host| host.metadata.namespace.as_deref())
+        .collect();
     if others.is_empty() {
-        return format!("no BareMetalHost in namespace {namespace} matches the selector: register one, or change it");
+        return format!(
+            "no BareMetalHost in namespace {namespace} matches the selector: register one, or change it"
+        );
     }
     let others: Vec<_> = others.into_iter().collect();
     format!(

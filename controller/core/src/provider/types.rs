@@ -19,7 +19,8 @@ pub(super) fn check(provider: &NodeProvider) -> Result<(), Problem> {
         return Err(("Unsupported", message));
     };
     if claim::provider_namespace(provider).is_none() {
-        let message = "spec.metal3.clusterRef.namespace is missing: set it to the namespace of the BareMetalHosts";
+        let message =
+            "spec.metal3.clusterRef.namespace is missing: set it to the namespace of the BareMetalHosts";
         return Err(("NamespaceMissing", message.to_owned()));
     }
     let mut names = BTreeSet::new();
@@ -34,7 +35,10 @@ pub(super) fn check(provider: &NodeProvider) -> Result<(), Problem> {
             return Err(("NodeTypeInvalid", message));
         }
         if !names.insert(named.name.as_str()) {
-            return Err(("NodeTypeInvalid", format!("{field}.name {:?} is listed twice", named.name)));
+            return Err((
+                "NodeTypeInvalid",
+                format!("{field}.name {:?} is listed twice", named.name),
+            ));
         }
         let node_type = NodeType::new(&named.name, named.spec.clone());
         if let Err(error) = claim::type_selector(&node_type) {
@@ -50,7 +54,9 @@ fn is_name(name: &str) -> bool {
     let outer = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     (1..=253).contains(&name.len())
         && name.chars().all(inner)
-        && name.split('.').all(|part| part.starts_with(outer) && part.ends_with(outer))
+        && name
+            .split('.')
+            .all(|part| part.starts_with(outer) && part.ends_with(outer))
 }
 
 pub(super) struct Plan {
@@ -61,13 +67,28 @@ pub(super) struct Plan {
 /// Creates what is missing, changes what differs, deletes what is not listed any more, and touches nothing that is
 /// another provider's.
 pub(super) fn plan(view: &ProviderView<'_>) -> Plan {
-    let listed = view.provider.spec.metal3.as_ref().map(|metal3| metal3.node_types.as_slice()).unwrap_or_default();
+    let listed = view
+        .provider
+        .spec
+        .metal3
+        .as_ref()
+        .map(|metal3| metal3.node_types.as_slice())
+        .unwrap_or_default();
     let mut writes = Vec::new();
     let mut clashes = Vec::new();
     for named in listed {
         let wanted = wanted(view.provider, named);
-        match view.types.iter().find(|found| found.metadata.name.as_deref() == Some(&named.name)) {
-            None => writes.push(write(&named.name, Change::Create { object: json!(wanted) })),
+        match view
+            .types
+            .iter()
+            .find(|found| found.metadata.name.as_deref() == Some(&named.name))
+        {
+            None => writes.push(write(
+                &named.name,
+                Change::Create {
+                    object: json!(wanted),
+                },
+            )),
             Some(found) if !is_own(view.provider, found) => {
                 let of = found.spec.provider_ref.as_deref().unwrap_or("nobody");
                 clashes.push(format!("{} (of {of})", named.name));
@@ -79,7 +100,12 @@ pub(super) fn plan(view: &ProviderView<'_>) -> Plan {
         let name = found.metadata.name.as_deref().unwrap_or_default();
         let gone = !listed.iter().any(|named| named.name == name);
         if gone && found.metadata.deletion_timestamp.is_none() {
-            writes.push(write(name, Change::Delete { uid: found.metadata.uid.clone() }));
+            writes.push(write(
+                name,
+                Change::Delete {
+                    uid: found.metadata.uid.clone(),
+                },
+            ));
         }
     }
     let clash = (!clashes.is_empty()).then(|| {
@@ -130,7 +156,13 @@ fn update(found: &NodeType, wanted: &NodeType) -> Option<ObjectWrite> {
     }
     let resource_version = found.metadata.resource_version.clone().unwrap_or_default();
     let name = found.metadata.name.as_deref().unwrap_or_default();
-    Some(write(name, Change::Merge { resource_version, patch }))
+    Some(write(
+        name,
+        Change::Merge {
+            resource_version,
+            patch,
+        },
+    ))
 }
 
 fn write(name: &str, change: Change) -> ObjectWrite {

@@ -58,9 +58,18 @@ fn claims() {
 }
 
 fn node(world: &Value, at: steelyard_core::Moment) -> Observed<NodeFacts> {
-    let Some(node) = world.get("node") else { return Observed::not_asked(at.now) };
+    let Some(node) = world.get("node") else {
+        return Observed::not_asked(at.now);
+    };
     let flag = |key: &str| node.get(key).and_then(Value::as_bool).unwrap_or(false);
-    Observed::Known { value: NodeFacts { exists: flag("exists"), ready: flag("ready"), ..NodeFacts::default() }, at: at.now }
+    Observed::Known {
+        value: NodeFacts {
+            exists: flag("exists"),
+            ready: flag("ready"),
+            ..NodeFacts::default()
+        },
+        at: at.now,
+    }
 }
 
 #[test]
@@ -79,7 +88,14 @@ fn tenants() {
         let decision = vci::decide(&view, row.at);
         let nothing: [(); 0] = [];
         assert!(decision.intents.is_empty());
-        shown(decision.rule, &decision.status, &decision.writes, &nothing, &decision.events, decision.wake)
+        shown(
+            decision.rule,
+            &decision.status,
+            &decision.writes,
+            &nothing,
+            &decision.events,
+            decision.wake,
+        )
     });
 }
 
@@ -90,17 +106,36 @@ fn providers() {
         let provider: NodeProvider = named(world["provider"].clone(), "metal3", None);
         let types: Vec<NodeType> = objects(world, "types", None);
         let hosts: Vec<BareMetalHost> = objects(world, "hosts", Some("metal3-system"));
-        let view = ProviderView { provider: &provider, types: types.iter().collect() };
+        let view = ProviderView {
+            provider: &provider,
+            types: types.iter().collect(),
+        };
         let decision = provider::decide(&view, row.at);
         let nothing: [(); 0] = [];
-        let mut all =
-            shown(decision.rule, &decision.status, &decision.writes, &nothing, &decision.events, decision.wake);
+        let mut all = shown(
+            decision.rule,
+            &decision.status,
+            &decision.writes,
+            &nothing,
+            &decision.events,
+            decision.wake,
+        );
         let hosts: Vec<_> = hosts.iter().collect();
-        let own = types.iter().filter(|t| t.spec.provider_ref.as_deref() == Some("metal3"));
+        let own = types
+            .iter()
+            .filter(|t| t.spec.provider_ref.as_deref() == Some("metal3"));
         for node_type in own {
             let status = provider::type_status(node_type, Some(&provider), &hosts, row.at.now);
             let name = node_type.metadata.name.clone().unwrap();
-            let mut status = shown(steelyard_core::Rule(""), &status, &[], &nothing, &[], decision.wake)["status"].take();
+            let mut status = shown(
+                steelyard_core::Rule(""),
+                &status,
+                &[],
+                &nothing,
+                &[],
+                decision.wake,
+            )["status"]
+                .take();
             status.as_object_mut().unwrap().remove("requirements");
             all["types"][name] = status;
         }

@@ -18,9 +18,14 @@ pub(crate) struct Row {
 
 /// Runs every row of a folder; `decide` gives what `expect` is compared with.
 pub(crate) fn run(folder: &str, decide: impl Fn(&Row) -> Value) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata").join(folder);
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("testdata")
+        .join(folder);
     let base: Value = yaml::read(&std::fs::read_to_string(folder.join("base.yaml")).unwrap()).unwrap();
-    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.retain(|file| file.file_name().is_some_and(|name| name != "base.yaml"));
     files.sort();
     assert!(!files.is_empty(), "no rows in {}", folder.display());
@@ -31,17 +36,32 @@ pub(crate) fn run(folder: &str, decide: impl Fn(&Row) -> Value) {
             wrong.push(format!("{}\n{difference}", file.display()));
         }
     }
-    assert!(wrong.is_empty(), "{}\nINSTA_UPDATE=always writes what is decided now", wrong.join("\n\n"));
+    assert!(
+        wrong.is_empty(),
+        "{}\nINSTA_UPDATE=always writes what is decided now",
+        wrong.join("\n\n")
+    );
 }
 
 fn check(file: &Path, base: &Value, update: bool, decide: &impl Fn(&Row) -> Value) -> Option<String> {
     let text = std::fs::read_to_string(file).unwrap();
     let row: Value = yaml::read(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let now = row.get("now").and_then(Value::as_str).unwrap_or("2026-01-01T00:00:00Z").parse().unwrap();
+    let now = row
+        .get("now")
+        .and_then(Value::as_str)
+        .unwrap_or("2026-01-01T00:00:00Z")
+        .parse()
+        .unwrap();
     let seed = row.get("seed").and_then(Value::as_u64).unwrap_or(1);
     let mut world = base.clone();
     json_patch_merge(&mut world, row.get("view").unwrap_or(&Value::Null));
-    let decided = decide(&Row { at: Moment { now, jitter: Jitter(seed) }, world });
+    let decided = decide(&Row {
+        at: Moment {
+            now,
+            jitter: Jitter(seed),
+        },
+        world,
+    });
     let expected = row.get("expect").cloned().unwrap_or_default();
     if decided == expected {
         return None;
@@ -52,7 +72,11 @@ fn check(file: &Path, base: &Value, update: bool, decide: &impl Fn(&Row) -> Valu
         std::fs::write(file, format!("{kept}\n{}", body.trim_start_matches("---\n"))).unwrap();
         return None;
     }
-    Some(format!("expected\n{}\ndecided\n{}", yaml::document(&expected), yaml::document(&decided)))
+    Some(format!(
+        "expected\n{}\ndecided\n{}",
+        yaml::document(&expected),
+        yaml::document(&decided)
+    ))
 }
 
 /// RFC 7396.
@@ -61,7 +85,9 @@ pub(crate) fn json_patch_merge(target: &mut Value, patch: &Value) {
     if !target.is_object() {
         *target = json!({});
     }
-    let Some(fields) = target.as_object_mut() else { return };
+    let Some(fields) = target.as_object_mut() else {
+        return;
+    };
     for (key, value) in patch {
         match value {
             Value::Null => {
@@ -76,13 +102,27 @@ pub(crate) fn json_patch_merge(target: &mut Value, patch: &Value) {
 }
 
 /// Objects that a world lists by name, with the metadata that a server would have given them.
-pub(crate) fn objects<K: serde::de::DeserializeOwned>(world: &Value, list: &str, namespace: Option<&str>) -> Vec<K> {
-    let all = world.get(list).and_then(Value::as_object).cloned().unwrap_or_default();
-    all.into_iter().map(|(name, object)| named(object, &name, namespace)).collect()
+pub(crate) fn objects<K: serde::de::DeserializeOwned>(
+    world: &Value,
+    list: &str,
+    namespace: Option<&str>,
+) -> Vec<K> {
+    let all = world
+        .get(list)
+        .and_then(Value::as_object)
+        .cloned()
+        .unwrap_or_default();
+    all.into_iter()
+        .map(|(name, object)| named(object, &name, namespace))
+        .collect()
 }
 
 /// One object with its name filled in.
-pub(crate) fn named<K: serde::de::DeserializeOwned>(mut object: Value, name: &str, namespace: Option<&str>) -> K {
+pub(crate) fn named<K: serde::de::DeserializeOwned>(
+    mut object: Value,
+    name: &str,
+    namespace: Option<&str>,
+) -> K {
     let mut metadata = json!({ "name": name, "uid": format!("uid-of-{name}"), "resourceVersion": "1" });
     if let Some(namespace) = namespace {
         metadata["namespace"] = json!(namespace);
@@ -94,7 +134,11 @@ pub(crate) fn named<K: serde::de::DeserializeOwned>(mut object: Value, name: &st
 }
 
 /// A fact of the world: `{known: value}`, `{unreachable: why}`, or absent for "not asked".
-pub(crate) fn observed<T: serde::de::DeserializeOwned>(world: &Value, fact: &str, at: Moment) -> steelyard_core::Observed<T> {
+pub(crate) fn observed<T: serde::de::DeserializeOwned>(
+    world: &Value,
+    fact: &str,
+    at: Moment,
+) -> steelyard_core::Observed<T> {
     use steelyard_core::{Ignorance, Observed};
     let found = world.get(fact).cloned().unwrap_or_default();
     if let Some(value) = found.get("known") {
@@ -102,7 +146,10 @@ pub(crate) fn observed<T: serde::de::DeserializeOwned>(world: &Value, fact: &str
         return Observed::Known { value, at: at.now };
     }
     match found.get("unreachable").and_then(Value::as_str) {
-        Some(why) => Observed::Unknown { since: at.now, why: Ignorance::Unreachable(why.to_owned()) },
+        Some(why) => Observed::Unknown {
+            since: at.now,
+            why: Ignorance::Unreachable(why.to_owned()),
+        },
         None => Observed::not_asked(at.now),
     }
 }
@@ -119,7 +166,11 @@ pub(crate) fn shown<S: Serialize, I: Serialize>(
     let mut all = Map::new();
     all.insert("rule".into(), json!(rule.0));
     let mut status = serde_json::to_value(status).unwrap();
-    let conditions = status.get("conditions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let conditions = status
+        .get("conditions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     if let Some(status) = status.as_object_mut() {
         status.remove("rule");
         if status.remove("conditions").is_some() {
@@ -145,22 +196,43 @@ pub(crate) fn shown<S: Serialize, I: Serialize>(
 
 fn line(condition: &Value) -> Value {
     let word = |key: &str| condition[key].as_str().unwrap_or_default().to_owned();
-    let message = if word("message").is_empty() { String::new() } else { format!(": {}", word("message")) };
-    json!(format!("{}={} {}{message}", word("type"), word("status"), word("reason")))
+    let message = if word("message").is_empty() {
+        String::new()
+    } else {
+        format!(": {}", word("message"))
+    };
+    json!(format!(
+        "{}={} {}{message}",
+        word("type"),
+        word("status"),
+        word("reason")
+    ))
 }
 
 fn notice(event: &Notice) -> String {
-    format!("{} {}: {}", if event.warning { "Warning" } else { "Normal" }, event.reason, event.message)
+    format!(
+        "{} {}: {}",
+        if event.warning { "Warning" } else { "Normal" },
+        event.reason,
+        event.message
+    )
 }
 
 fn write(write: &ObjectWrite) -> Value {
     let target = &write.target;
-    let place = target.namespace.as_ref().map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    let place = target
+        .namespace
+        .as_ref()
+        .map(|namespace| format!("{namespace}/"))
+        .unwrap_or_default();
     let object = format!("{} {place}{}", target.kind, target.name);
     let change = match &write.change {
         Change::Create { object } => json!({ "create": unfolded(object) }),
         Change::Apply { object } => json!({ "apply": unfolded(object) }),
-        Change::Merge { resource_version, patch } => {
+        Change::Merge {
+            resource_version,
+            patch,
+        } => {
             json!({ "merge": unfolded(patch), "resourceVersion": resource_version })
         }
         Change::Delete { uid } => json!({ "delete": uid }),

@@ -272,7 +272,7 @@ mod tests {
         assert!(read(&[("type", "worker")]).is_ok() && read(&[("type", "control-plane")]).is_err());
         assert!(read(&[("repository-url", "https://mirror.example/k8s")]).is_ok());
         assert!(read(&[("repository-url", "https://x/$(id)")]).is_err() && read(&[("shell", "x")]).is_err());
-        let script = |pairs| super::render(&ticket(), &token(), &read(pairs).unwrap()).unwrap();
+        let script = |pairs| render(&ticket(), &token(), &read(pairs).unwrap()).unwrap();
         assert!(script(&[("kubernetes-version", "1.30.1")]).contains("core:/stable:/v1.30/deb/"));
         assert!(!script(&[("skip-join", "true")]).contains("kubeadm join"));
     }

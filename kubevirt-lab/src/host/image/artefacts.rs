@@ -83,11 +83,18 @@ pub fn artefacts(seed: u64) -> io::Result<Artefacts> {
         modules_sha256: hex(&Sha256::digest(&modules)),
     };
     let manifest = serde_saphyr::to_string(&manifest).map_err(io::Error::other)?;
-    let archive = cpio::pack(&[("init", b"#!steelyard-agent\n"), (MANIFEST, manifest.as_bytes()), (MODULES, &modules)]);
+    let archive = cpio::pack(&[
+        ("init", b"#!steelyard-agent\n"),
+        (MANIFEST, manifest.as_bytes()),
+        (MODULES, &modules),
+    ]);
     // The header's time is zero by default: the same seed gives the same bytes.
     let mut gz = GzEncoder::new(Vec::new(), Compression::default());
     gz.write_all(&archive)?;
-    Ok(Artefacts { kernel: kernel.into(), initrd: gz.finish()?.into() })
+    Ok(Artefacts {
+        kernel: kernel.into(),
+        initrd: gz.finish()?.into(),
+    })
 }
 
 /// Starts the kernel and looks into the initrd: both must be whole and belong together.
@@ -97,21 +104,33 @@ pub(crate) fn check(kernel: &[u8], initrd: &[u8]) -> Result<(), BadArtefact> {
         return Err(BadArtefact::Foreign(release));
     }
     let mut archive = Vec::new();
-    let unpacked = GzDecoder::new(initrd).take(UNPACKED_MAX).read_to_end(&mut archive);
+    let unpacked = GzDecoder::new(initrd)
+        .take(UNPACKED_MAX)
+        .read_to_end(&mut archive);
     unpacked.map_err(|error| BadArtefact::NotAnInitrd(error.to_string()))?;
-    let files = cpio::unpack(&archive).ok_or_else(|| BadArtefact::NotAnInitrd("the archive is damaged".to_owned()))?;
+    let files = cpio::unpack(&archive)
+        .ok_or_else(|| BadArtefact::NotAnInitrd("the archive is damaged".to_owned()))?;
     let file = |wanted: &str| {
-        let found = files.iter().find(|(name, _)| name == wanted).map(|(_, content)| *content);
+        let found = files
+            .iter()
+            .find(|(name, _)| name == wanted)
+            .map(|(_, content)| *content);
         found.ok_or_else(|| BadArtefact::Unusable(format!("{wanted} is missing")))
     };
     let yaml = String::from_utf8_lossy(file(MANIFEST)?).into_owned();
-    let manifest: Manifest =
-        serde_saphyr::from_str(&yaml).map_err(|error| BadArtefact::Unusable(format!("{MANIFEST}: {error}")))?;
+    let manifest: Manifest = serde_saphyr::from_str(&yaml)
+        .map_err(|error| BadArtefact::Unusable(format!("{MANIFEST}: {error}")))?;
     if manifest.kind != "deploy-agent" {
-        return Err(BadArtefact::Unusable(format!("it is a {}, not a deploy-agent", manifest.kind)));
+        return Err(BadArtefact::Unusable(format!(
+            "it is a {}, not a deploy-agent",
+            manifest.kind
+        )));
     }
     if manifest.kernel != release {
-        return Err(BadArtefact::Unusable(format!("it was built for kernel {}, this is {release}", manifest.kernel)));
+        return Err(BadArtefact::Unusable(format!(
+            "it was built for kernel {}, this is {release}",
+            manifest.kernel
+        )));
     }
     if hex(&Sha256::digest(file(MODULES)?)) != manifest.modules_sha256 {
         return Err(BadArtefact::Unusable(format!("{MODULES} is damaged")));

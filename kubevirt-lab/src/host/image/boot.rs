@@ -63,17 +63,36 @@ pub fn partitions(disk: &Disk) -> Result<Vec<Part>, NotBootable> {
     let parts = if entries.iter().any(|entry| entry[4] == PROTECTIVE) {
         by_gpt(disk)?
     } else {
-        entries.iter().enumerate().filter(|(_, entry)| entry[4] != 0).map(|(i, entry)| by_mbr(i, entry)).collect()
+        entries
+            .iter()
+            .enumerate()
+            .filter(|(_, entry)| entry[4] != 0)
+            .map(|(i, entry)| by_mbr(i, entry))
+            .collect()
     };
-    let fits = |part: &Part| part.start.checked_add(part.length).is_some_and(|end| end <= disk.size());
+    let fits = |part: &Part| {
+        part.start
+            .checked_add(part.length)
+            .is_some_and(|end| end <= disk.size())
+    };
     match parts.iter().find(|part| !fits(part)) {
-        Some(part) => Err(NotBootable::BadTable(format!("partition {} ends beyond the disk", part.number))),
+        Some(part) => Err(NotBootable::BadTable(format!(
+            "partition {} ends beyond the disk",
+            part.number
+        ))),
         None => Ok(parts),
     }
 }
 
 fn by_mbr(index: usize, entry: &[u8]) -> Part {
-    let number = |at: usize| u64::from(u32::from_le_bytes([entry[at], entry[at + 1], entry[at + 2], entry[at + 3]]));
+    let number = |at: usize| {
+        u64::from(u32::from_le_bytes([
+            entry[at],
+            entry[at + 1],
+            entry[at + 2],
+            entry[at + 3],
+        ]))
+    };
     Part {
         number: index as u32 + 1,
         start: number(8) * 512,
@@ -92,12 +111,18 @@ fn by_gpt(disk: &Disk) -> Result<Vec<Part>, NotBootable> {
     let size = gpt::disk::LogicalBlockSize::try_from(u64::from(disk.model().logical_sector));
     let size = size.map_err(|error| bad(error.to_string()))?;
     let config = gpt::GptConfig::new().logical_block_size(size);
-    let table = config.open_from_device(disk.region(0, disk.size())).map_err(|error| bad(error.to_string()))?;
+    let table = config
+        .open_from_device(disk.region(0, disk.size()))
+        .map_err(|error| bad(error.to_string()))?;
     let sector = u64::from(disk.model().logical_sector);
     let mut parts = Vec::new();
     for (&number, part) in table.partitions().iter().filter(|(_, part)| part.is_used()) {
-        let sectors = part.last_lba.checked_sub(part.first_lba).and_then(|sectors| sectors.checked_add(1));
-        let area = sectors.and_then(|count| Some((part.first_lba.checked_mul(sector)?, count.checked_mul(sector)?)));
+        let sectors = part
+            .last_lba
+            .checked_sub(part.first_lba)
+            .and_then(|sectors| sectors.checked_add(1));
+        let area =
+            sectors.and_then(|count| Some((part.first_lba.checked_mul(sector)?, count.checked_mul(sector)?)));
         let (start, length) = area.ok_or_else(|| bad(format!("partition {number} has no sane extent")))?;
         let kind = if part.part_type_guid.guid == gpt::partition_types::EFI.guid {
             PartKind::Esp
@@ -106,7 +131,13 @@ fn by_gpt(disk: &Disk) -> Result<Vec<Part>, NotBootable> {
         } else {
             PartKind::Other
         };
-        parts.push(Part { number, start, length, kind, name: part.name.clone() });
+        parts.push(Part {
+            number,
+            start,
+            length,
+            kind,
+            name: part.name.clone(),
+        });
     }
     Ok(parts)
 }
@@ -114,25 +145,39 @@ fn by_gpt(disk: &Disk) -> Result<Vec<Part>, NotBootable> {
 /// Walks partition table, ESP, loader and manifest.
 pub fn boot_disk(disk: &Disk) -> Result<OsManifest, NotBootable> {
     let parts = partitions(disk)?;
-    let esp = parts.iter().find(|part| part.kind == PartKind::Esp).ok_or(NotBootable::NoEsp)?;
+    let esp = parts
+        .iter()
+        .find(|part| part.kind == PartKind::Esp)
+        .ok_or(NotBootable::NoEsp)?;
     let region = disk.region(esp.start, esp.length);
-    let volume = FileSystem::new(region, FsOptions::new()).map_err(|error| NotBootable::BadEsp(error.to_string()))?;
+    let volume =
+        FileSystem::new(region, FsOptions::new()).map_err(|error| NotBootable::BadEsp(error.to_string()))?;
     let loader = read(&volume, LOADER, 64).map_err(|_| NotBootable::NoLoader)?;
     if !loader.starts_with(b"MZ") {
         return Err(NotBootable::BadLoader);
     }
     let no_system = |error: String| NotBootable::NoSystem(error);
-    let yaml = read(&volume, MANIFEST, MANIFEST_MAX).map_err(|error| no_system(format!("{MANIFEST}: {error}")))?;
+    let yaml =
+        read(&volume, MANIFEST, MANIFEST_MAX).map_err(|error| no_system(format!("{MANIFEST}: {error}")))?;
     let yaml = String::from_utf8(yaml).map_err(|_| no_system(format!("{MANIFEST} is not text")))?;
     let mut manifest: OsManifest =
         serde_saphyr::from_str(&yaml).map_err(|error| no_system(format!("{MANIFEST}: {error}")))?;
-    let root = parts.iter().find(|part| part.name == "root" && part.kind == PartKind::Linux);
-    manifest.root = root.map(|part| RootArea { start: part.start, length: part.length });
+    let root = parts
+        .iter()
+        .find(|part| part.name == "root" && part.kind == PartKind::Linux);
+    manifest.root = root.map(|part| RootArea {
+        start: part.start,
+        length: part.length,
+    });
     Ok(manifest)
 }
 
 fn read(volume: &FileSystem<Region>, path: &str, max: u64) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    volume.root_dir().open_file(path)?.take(max).read_to_end(&mut bytes)?;
+    volume
+        .root_dir()
+        .open_file(path)?
+        .take(max)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }

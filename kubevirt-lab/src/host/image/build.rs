@@ -53,19 +53,37 @@ pub fn os_image(image: &OsImage) -> Result<Vec<u8>, ImageError> {
         root: None,
     };
     let yaml = serde_saphyr::to_string(&manifest).map_err(|error| ImageError::Manifest(error.to_string()))?;
-    let release = format!("NAME=\"{}\"\nVERSION=\"{}\"\nID=steelyard\n", image.name, image.version);
+    let release = format!(
+        "NAME=\"{}\"\nVERSION=\"{}\"\nID=steelyard\n",
+        image.name, image.version
+    );
 
     let mut bytes = table(image.seed)?;
-    let esp = fat(image.seed, "esp", *b"ESP        ", ESP.1, &[(LOADER, LOADER_CONTENT), (MANIFEST, yaml.as_bytes())])?;
+    let esp = fat(
+        image.seed,
+        "esp",
+        *b"ESP        ",
+        ESP.1,
+        &[(LOADER, LOADER_CONTENT), (MANIFEST, yaml.as_bytes())],
+    )?;
     bytes[ESP.0 as usize..][..esp.len()].copy_from_slice(&esp);
-    let root = fat(image.seed, "root", *b"ROOT       ", ROOT.1, &[("etc/os-release", release.as_bytes())])?;
+    let root = fat(
+        image.seed,
+        "root",
+        *b"ROOT       ",
+        ROOT.1,
+        &[("etc/os-release", release.as_bytes())],
+    )?;
     bytes[ROOT.0 as usize..][..root.len()].copy_from_slice(&root);
     Ok(bytes)
 }
 
 /// A `SHA256SUMS` file as Ubuntu publishes it: binary mode, one line a file.
 pub fn sha256sums(files: &[(&str, &[u8])]) -> String {
-    files.iter().map(|(name, content)| format!("{} *{name}\n", hex(&Sha256::digest(content)))).collect()
+    files
+        .iter()
+        .map(|(name, content)| format!("{} *{name}\n", hex(&Sha256::digest(content))))
+        .collect()
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
@@ -75,7 +93,10 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 /// 16 bytes that depend on the seed and on what they are for.
 fn derived(seed: u64, purpose: &str) -> [u8; 16] {
     let mut bytes = [0; 16];
-    let digest = Sha256::new().chain_update(seed.to_be_bytes()).chain_update(purpose).finalize();
+    let digest = Sha256::new()
+        .chain_update(seed.to_be_bytes())
+        .chain_update(purpose)
+        .finalize();
     bytes.copy_from_slice(&digest[..16]);
     bytes
 }
@@ -98,7 +119,10 @@ fn table(seed: u64) -> Result<Vec<u8>, ImageError> {
         flags: 0,
         name: name.to_owned(),
     };
-    disk.update_partitions(BTreeMap::from([(1, part(EFI, "esp", ESP)), (2, part(LINUX_FS, "root", ROOT))]))?;
+    disk.update_partitions(BTreeMap::from([
+        (1, part(EFI, "esp", ESP)),
+        (2, part(LINUX_FS, "root", ROOT)),
+    ]))?;
     Ok(disk.write()?.into_inner())
 }
 

@@ -34,13 +34,17 @@ pub(super) fn unpack(archive: &[u8]) -> Option<Vec<(String, &[u8])>> {
     let mut files = Vec::new();
     let mut at = 0usize;
     loop {
-        let header = archive.get(at..at + HEADER).filter(|header| header.starts_with(b"070701"))?;
+        let header = archive
+            .get(at..at + HEADER)
+            .filter(|header| header.starts_with(b"070701"))?;
         let field = |index: usize| {
             let digits = std::str::from_utf8(header.get(6 + index * 8..14 + index * 8)?).ok()?;
             usize::from_str_radix(digits, 16).ok()
         };
         let (size, name_size) = (field(6)?, field(11)?);
-        let name = archive.get(at + HEADER..(at + HEADER).checked_add(name_size)?)?.strip_suffix(b"\0")?;
+        let name = archive
+            .get(at + HEADER..(at + HEADER).checked_add(name_size)?)?
+            .strip_suffix(b"\0")?;
         let start = (at + HEADER + name_size).next_multiple_of(4);
         let content = archive.get(start..start.checked_add(size)?)?;
         let name = std::str::from_utf8(name).ok()?;

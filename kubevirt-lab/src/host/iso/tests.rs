@@ -29,13 +29,28 @@ fn disk(size: u64) -> Disk {
 const USER_DATA: &[u8] = b"#cloud-config\nruncmd: []\n";
 
 fn written(features: CreationFeatures, label: &str) -> Vec<u8> {
-    let file = |name: &str, contents: &[u8]| File::File { name: Arc::new(name.to_owned()), contents: contents.to_vec() };
-    let folder = |name: &str, children| File::Directory { name: Arc::new(name.to_owned()), children };
-    let many: Vec<File> = (0..60).map(|i| file(&format!("file-with-a-longer-name-{i}.json"), b"x")).collect();
-    let latest = vec![file("meta_data.json", b"{\"uuid\": 1}"), file("user_data", USER_DATA), file("empty", b"")];
+    let file = |name: &str, contents: &[u8]| File::File {
+        name: Arc::new(name.to_owned()),
+        contents: contents.to_vec(),
+    };
+    let folder = |name: &str, children| File::Directory {
+        name: Arc::new(name.to_owned()),
+        children,
+    };
+    let many: Vec<File> = (0..60)
+        .map(|i| file(&format!("file-with-a-longer-name-{i}.json"), b"x"))
+        .collect();
+    let latest = vec![
+        file("meta_data.json", b"{\"uuid\": 1}"),
+        file("user_data", USER_DATA),
+        file("empty", b""),
+    ];
     let files = InputFiles {
         path_separator: PathSeparator::ForwardSlash,
-        files: vec![folder("openstack", vec![folder("latest", latest), folder("2012-08-10", many)])],
+        files: vec![folder(
+            "openstack",
+            vec![folder("latest", latest), folder("2012-08-10", many)],
+        )],
     };
     let options = IsoFormatOptions {
         volume_name: label.to_owned(),
@@ -49,12 +64,20 @@ fn written(features: CreationFeatures, label: &str) -> Vec<u8> {
         strict_charset: false,
         features,
     };
-    IsoImageWriter::create(Cursor::new(vec![0; 2 << 20]), files, options).unwrap().into_inner()
+    IsoImageWriter::create(Cursor::new(vec![0; 2 << 20]), files, options)
+        .unwrap()
+        .into_inner()
 }
 
 fn plain() -> CreationFeatures {
-    let filenames = BaseIsoLevel::Level2 { supports_lowercase: true, supports_rrip: false };
-    CreationFeatures { filenames, ..CreationFeatures::default() }
+    let filenames = BaseIsoLevel::Level2 {
+        supports_lowercase: true,
+        supports_rrip: false,
+    };
+    CreationFeatures {
+        filenames,
+        ..CreationFeatures::default()
+    }
 }
 
 #[test]
@@ -69,13 +92,25 @@ fn all_kinds_of_names() {
         disk.write_at(0, &written(features, "config-2")).unwrap();
         let drive = find_config_drive(&disk).expect(case);
         assert_eq!(drive.latest("user_data"), Some(USER_DATA), "{case}");
-        assert_eq!(drive.latest("meta_data.json"), Some(&b"{\"uuid\": 1}"[..]), "{case}");
+        assert_eq!(
+            drive.latest("meta_data.json"),
+            Some(&b"{\"uuid\": 1}"[..]),
+            "{case}"
+        );
         assert_eq!(drive.latest("empty"), Some(&b""[..]), "{case}");
         if case != "plain" {
-            assert!(drive.files.contains_key("openstack/2012-08-10/file-with-a-longer-name-59.json"), "{case}");
+            assert!(
+                drive
+                    .files
+                    .contains_key("openstack/2012-08-10/file-with-a-longer-name-59.json"),
+                "{case}"
+            );
             assert_eq!(drive.files.len(), 63, "{case}");
         }
-        assert!(!format!("{drive:?}").contains("cloud-config"), "contents are never shown");
+        assert!(
+            !format!("{drive:?}").contains("cloud-config"),
+            "contents are never shown"
+        );
     }
 }
 
@@ -83,7 +118,8 @@ fn all_kinds_of_names() {
 fn labels_in_any_case_and_no_others() {
     for (label, found) in [("CONFIG-2", true), ("cidata", false)] {
         let disk = disk(64 << 20);
-        disk.write_at(0, &written(CreationFeatures::extensions(), label)).unwrap();
+        disk.write_at(0, &written(CreationFeatures::extensions(), label))
+            .unwrap();
         assert_eq!(find_config_drive(&disk).is_some(), found, "{label}");
     }
     assert!(find_config_drive(&disk(64 << 20)).is_none());
@@ -97,7 +133,9 @@ fn damaged_discs_never_panic_nor_hang() {
     for _ in 0..400 {
         let mut broken = image.clone();
         for _ in 0..4 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             // Within the descriptors and directories, where it hurts.
             let at = 32 * 1024 + (state >> 33) as usize % (64 * 1024);
             broken[at] = (state >> 20) as u8;

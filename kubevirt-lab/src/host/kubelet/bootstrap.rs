@@ -21,7 +21,7 @@ const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 
 pub(super) async fn run(os: &Arc<Os>, node: &str) -> Result<(), KubeletError> {
     let config = Kubeconfig::read(os, BOOTSTRAP)?;
-    let tls = tls::roots(&config.ca, None)?;
+    let tls = tls::roots(&config.ca, None, &os.chassis.clock)?;
     let client = Client::new(os.net.clone(), &config.server, &tls, config.bearer, AGENT, os.chassis.timing.http)?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let name = request(&client, &key, node).await?;

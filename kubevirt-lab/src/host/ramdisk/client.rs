@@ -22,11 +22,17 @@ struct Failed {
 }
 
 fn broken(why: impl ToString) -> Failed {
-    Failed { kind: HttpFailure::Broken, why: why.to_string() }
+    Failed {
+        kind: HttpFailure::Broken,
+        why: why.to_string(),
+    }
 }
 
 fn unreachable(why: impl ToString) -> Failed {
-    Failed { kind: HttpFailure::Connect, why: why.to_string() }
+    Failed {
+        kind: HttpFailure::Connect,
+        why: why.to_string(),
+    }
 }
 
 /// Carries a request out and reports what comes of it.
@@ -35,7 +41,9 @@ pub(super) async fn transfer(net: Arc<dyn HostNet>, request: HttpRequest, report
     let result = exchange(&*net, request, &reports).await;
     if let Err(Failed { kind, why }) = result {
         // Nobody listens any more when the run has ended.
-        let _ = reports.send(Report::Event(Event::Http(id, HttpEvent::Failed { kind, why }))).await;
+        let _ = reports
+            .send(Report::Event(Event::Http(id, HttpEvent::Failed { kind, why })))
+            .await;
     }
 }
 
@@ -51,7 +59,11 @@ async fn within<T, E: ToString>(
     }
 }
 
-async fn exchange(net: &dyn HostNet, request: HttpRequest, reports: &mpsc::Sender<Report>) -> Result<(), Failed> {
+async fn exchange(
+    net: &dyn HostNet,
+    request: HttpRequest,
+    reports: &mpsc::Sender<Report>,
+) -> Result<(), Failed> {
     let url = Url::parse(&request.url).map_err(unreachable)?;
     let peer = peer(&url).map_err(unreachable)?;
     let limit = request.timeout;
@@ -86,25 +98,41 @@ fn broken_text(why: String) -> Failed {
 /// services give them. Integrity comes from checksums and from the token.
 fn peer(url: &Url) -> Result<SocketAddr, String> {
     if url.scheme() != "http" {
-        return Err(format!("{}: the simulated ramdisk speaks only http", url.scheme()));
+        return Err(format!(
+            "{}: the simulated ramdisk speaks only http",
+            url.scheme()
+        ));
     }
     let address = match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::V4(address),
         Some(Host::Ipv6(address)) => IpAddr::V6(address),
-        Some(Host::Domain(name)) => return Err(format!("{name}: the simulated ramdisk has no DNS, name an address")),
+        Some(Host::Domain(name)) => {
+            return Err(format!(
+                "{name}: the simulated ramdisk has no DNS, name an address"
+            ));
+        }
         None => return Err("the URL has no host".to_owned()),
     };
-    Ok(SocketAddr::new(address, url.port_or_known_default().unwrap_or(80)))
+    Ok(SocketAddr::new(
+        address,
+        url.port_or_known_default().unwrap_or(80),
+    ))
 }
 
 fn message(url: &Url, request: &HttpRequest) -> Result<http::Request<Full<Bytes>>, http::Error> {
-    let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+    let target = url.query().map_or_else(
+        || url.path().to_owned(),
+        |query| format!("{}?{query}", url.path()),
+    );
     let host = &url[url::Position::BeforeHost..url::Position::AfterPort];
     let mut message = http::Request::builder()
         .method(request.method)
         .uri(target)
         .header(http::header::HOST, host)
-        .header(http::header::USER_AGENT, concat!("steelyard-agent/", env!("CARGO_PKG_VERSION")))
+        .header(
+            http::header::USER_AGENT,
+            concat!("steelyard-agent/", env!("CARGO_PKG_VERSION")),
+        )
         .header(http::header::CONNECTION, "close");
     if matches!(request.mode, BodyMode::Whole { .. }) {
         message = message.header(http::header::ACCEPT, "application/json");
@@ -125,11 +153,16 @@ async fn deliver(
 ) -> Result<(), Failed> {
     let id = request.id;
     let report = |event| async move {
-        reports.send(Report::Event(Event::Http(id, event))).await.map_err(|_| broken("the agent has ended"))
+        reports
+            .send(Report::Event(Event::Http(id, event)))
+            .await
+            .map_err(|_| broken("the agent has ended"))
     };
     let status = response.status().as_u16();
     let length = response.headers().get(http::header::CONTENT_LENGTH);
-    let length = length.and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+    let length = length
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse().ok());
     let mut body = response.into_body();
     let mut whole = Vec::new();
     if request.mode == BodyMode::Chunks {
@@ -137,7 +170,12 @@ async fn deliver(
     }
     loop {
         let frame = match tokio::time::timeout(request.timeout, body.frame()).await {
-            Err(_) => return Err(broken(format!("nothing came for {} s", request.timeout.as_secs()))),
+            Err(_) => {
+                return Err(broken(format!(
+                    "nothing came for {} s",
+                    request.timeout.as_secs()
+                )));
+            }
             Ok(None) => break,
             Ok(Some(frame)) => frame.map_err(broken)?,
         };
@@ -146,13 +184,22 @@ async fn deliver(
             BodyMode::Chunks => report(HttpEvent::Chunk(data)).await?,
             BodyMode::Whole { max } if whole.len() + data.len() > max => {
                 let why = format!("the answer is longer than {max} bytes");
-                return Err(Failed { kind: HttpFailure::TooLong, why });
+                return Err(Failed {
+                    kind: HttpFailure::TooLong,
+                    why,
+                });
             }
             BodyMode::Whole { .. } => whole.extend_from_slice(&data),
         }
     }
     match request.mode {
         BodyMode::Chunks => report(HttpEvent::End).await,
-        BodyMode::Whole { .. } => report(HttpEvent::Response { status, body: Bytes::from(whole) }).await,
+        BodyMode::Whole { .. } => {
+            report(HttpEvent::Response {
+                status,
+                body: Bytes::from(whole),
+            })
+            .await
+        }
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn make(hostname: &str, address: IpAddr, now: jiff::Timestamp) -> Res
     params.subject_alt_names = vec![SanType::IpAddress(address)];
     // No basic constraints, as IPA's: the service trusts it as an anchor and meets it as an end entity, and webpki refuses
     // a CA in that place.
-    let from = std::time::UNIX_EPOCH + Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default());
+    let from =
+        std::time::UNIX_EPOCH + Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default());
     let from = from - BACKDATE;
     params.not_before = from.into();
     params.not_after = (from + VALIDITY).into();
@@ -48,5 +49,8 @@ pub(super) fn make(hostname: &str, address: IpAddr, now: jiff::Timestamp) -> Res
         .with_no_client_auth()
         .with_single_cert(chain, private)?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Identity { tls: Arc::new(tls), certificate_pem: certificate.pem() })
+    Ok(Identity {
+        tls: Arc::new(tls),
+        certificate_pem: certificate.pem(),
+    })
 }

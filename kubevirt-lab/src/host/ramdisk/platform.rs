@@ -23,7 +23,11 @@ impl Machine {
 }
 
 fn error(disk: &str, operation: &'static str, why: impl ToString) -> DiskError {
-    DiskError { disk: disk.to_owned(), operation, why: why.to_string() }
+    DiskError {
+        disk: disk.to_owned(),
+        operation,
+        why: why.to_string(),
+    }
 }
 
 fn interface(nic: &Nic) -> api::Interface {
@@ -54,9 +58,14 @@ fn device(disk: &Disk) -> BlockDevice {
     let (tran, erase_methods) = match (model.transport, model.rotational) {
         (Transport::Nvme, _) => ("nvme", vec![EraseMethod::NvmeCrypto, EraseMethod::NvmeUserData]),
         (Transport::Sata, true) => ("sata", vec![EraseMethod::AtaSecure]),
-        (Transport::Sata, false) => {
-            ("sata", vec![EraseMethod::AtaEnhanced, EraseMethod::AtaSecure, EraseMethod::WriteZeroes])
-        }
+        (Transport::Sata, false) => (
+            "sata",
+            vec![
+                EraseMethod::AtaEnhanced,
+                EraseMethod::AtaSecure,
+                EraseMethod::WriteZeroes,
+            ],
+        ),
         (Transport::Virtio, _) => ("virtio", vec![EraseMethod::WriteZeroes]),
     };
     let facts = api::Disk {
@@ -73,18 +82,31 @@ fn device(disk: &Disk) -> BlockDevice {
         tran: Some(tran.to_owned()),
         ..api::Disk::default()
     };
-    BlockDevice { facts, removable: false, read_only: false, erase_methods }
+    BlockDevice {
+        facts,
+        removable: false,
+        read_only: false,
+        erase_methods,
+    }
 }
 
 impl Platform for Machine {
     fn inventory(&mut self) -> api::Inventory {
         let hardware = &self.hardware;
-        let bmc = |v6: bool| hardware.bmc_address.filter(|address| address.is_ipv6() == v6).map(|a| a.to_string());
+        let bmc = |v6: bool| {
+            hardware
+                .bmc_address
+                .filter(|address| address.is_ipv6() == v6)
+                .map(|a| a.to_string())
+        };
         api::Inventory {
             interfaces: hardware.nics.iter().map(interface).collect(),
             cpu: hardware.cpu.clone(),
             disks: Vec::new(),
-            memory: api::Memory { total: hardware.memory, physical_mb: hardware.memory >> 20 },
+            memory: api::Memory {
+                total: hardware.memory,
+                physical_mb: hardware.memory >> 20,
+            },
             bmc_address: bmc(false),
             bmc_v6address: bmc(true),
             bmc_mac: hardware.bmc_mac.clone(),
@@ -106,17 +128,25 @@ impl Platform for Machine {
     }
 
     fn read_at(&mut self, disk: &str, offset: u64, into: &mut [u8]) -> Result<(), DiskError> {
-        self.disk(disk, "read")?.read_at(offset, into).map_err(|why| error(disk, "read", why))
+        self.disk(disk, "read")?
+            .read_at(offset, into)
+            .map_err(|why| error(disk, "read", why))
     }
 
     fn write_at(&mut self, disk: &str, offset: u64, data: &[u8]) -> Result<(), DiskError> {
-        self.disk(disk, "write")?.write_at(offset, data).map_err(|why| error(disk, "write", why))
+        self.disk(disk, "write")?
+            .write_at(offset, data)
+            .map_err(|why| error(disk, "write", why))
     }
 
     fn erase(&mut self, disk: &str, method: EraseMethod) -> Result<Progress, DiskError> {
         let found = self.disk(disk, "erase")?;
         if !device(found).erase_methods.contains(&method) {
-            return Err(error(disk, "erase", format!("the drive does not support {method}")));
+            return Err(error(
+                disk,
+                "erase",
+                format!("the drive does not support {method}"),
+            ));
         }
         found.erase();
         Ok(Progress::Done)

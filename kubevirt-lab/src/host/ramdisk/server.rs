@@ -59,9 +59,20 @@ async fn open(
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
     let bind = SocketAddr::new(any, place.port);
-    let listener = place.net.listen(bind).await.map_err(|error| format!("{bind}: {error}"))?;
-    let event = Event::Listening { host: address, port: place.port, certificate_pem: identity.certificate_pem };
-    reports.send(Report::Event(event)).await.map_err(|_| "the agent has ended".to_owned())?;
+    let listener = place
+        .net
+        .listen(bind)
+        .await
+        .map_err(|error| format!("{bind}: {error}"))?;
+    let event = Event::Listening {
+        host: address,
+        port: place.port,
+        certificate_pem: identity.certificate_pem,
+    };
+    reports
+        .send(Report::Event(event))
+        .await
+        .map_err(|_| "the agent has ended".to_owned())?;
     Ok((listener, TlsAcceptor::from(identity.tls)))
 }
 
@@ -71,14 +82,26 @@ fn source(place: &Place) -> Result<IpAddr, String> {
     let service = match url.host() {
         Some(Host::Ipv4(address)) => IpAddr::V4(address),
         Some(Host::Ipv6(address)) => IpAddr::V6(address),
-        _ => return Err(format!("{}: the simulated ramdisk has no DNS, name an address", place.service)),
+        _ => {
+            return Err(format!(
+                "{}: the simulated ramdisk has no DNS, name an address",
+                place.service
+            ));
+        }
     };
-    let address = place.net.source(service).ok_or_else(|| format!("no route to {service}"))?;
+    let address = place
+        .net
+        .source(service)
+        .ok_or_else(|| format!("no route to {service}"))?;
     let link_local = match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
     };
-    if link_local { Err(format!("{address} is link-local")) } else { Ok(address) }
+    if link_local {
+        Err(format!("{address} is link-local"))
+    } else {
+        Ok(address)
+    }
 }
 
 async fn accept(
@@ -142,7 +165,8 @@ async fn connection(
 
 fn response(status: u16, body: Bytes, location: Option<String>) -> http::Response<Full<Bytes>> {
     let mut response = http::Response::new(Full::new(body));
-    *response.status_mut() = http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     let json = http::HeaderValue::from_static("application/json");
     response.headers_mut().insert(http::header::CONTENT_TYPE, json);
     if let Some(location) = location.and_then(|location| location.parse().ok()) {

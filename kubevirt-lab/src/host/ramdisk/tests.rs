@@ -6,10 +6,10 @@ use std::sync::Mutex;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt, Full};
 use hadris_iso::read::PathSeparator;
 use hadris_iso::write::options::{CreationFeatures, IsoFormatOptions};
 use hadris_iso::write::{File, InputFiles, IsoImageWriter};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -20,7 +20,7 @@ use tokio::io::DuplexStream;
 
 use super::*;
 use crate::host::disk::{BlockPool, DiskModel, Transport};
-use crate::host::image::{NotBootable, OsImage, RootFs, artefacts, boot_disk, os_image, sha256sums};
+use crate::host::image::{NotBootable, OsImage, artefacts, boot_disk, os_image, sha256sums};
 use crate::host::iso::find_config_drive;
 
 const TOKEN: &str = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG";
@@ -57,7 +57,9 @@ impl HostNet for Wire {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             let (near, far) = tokio::io::duplex(16 * 1024);
-            self.to_service.send(far).map_err(|_| io::ErrorKind::ConnectionRefused)?;
+            self.to_service
+                .send(far)
+                .map_err(|_| io::ErrorKind::ConnectionRefused)?;
             Ok(Box::new(near) as Box<dyn HostStream>)
         })
     }
@@ -65,7 +67,12 @@ impl HostNet for Wire {
     fn listen(&self, bind: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn HostListener>>> {
         Box::pin(async move {
             assert_eq!(bind.port(), 9999);
-            let agent = self.agent.lock().unwrap().take().ok_or(io::ErrorKind::AddrInUse)?;
+            let agent = self
+                .agent
+                .lock()
+                .unwrap()
+                .take()
+                .ok_or(io::ErrorKind::AddrInUse)?;
             Ok(Box::new(Listener(agent)) as Box<dyn HostListener>)
         })
     }
@@ -93,8 +100,16 @@ impl Rack {
         let (to_agent, agent) = mpsc::unbounded_channel();
         let (seen, beats) = mpsc::unbounded_channel();
         let sums = sha256sums(&[("os.img", &image)]);
-        let ironic = Arc::new(Mutex::new(Ironic { image, sums, ..Ironic::default() }));
-        let wire = Arc::new(Wire { to_service, to_agent, agent: Mutex::new(Some(agent)) });
+        let ironic = Arc::new(Mutex::new(Ironic {
+            image,
+            sums,
+            ..Ironic::default()
+        }));
+        let wire = Arc::new(Wire {
+            to_service,
+            to_agent,
+            agent: Mutex::new(Some(agent)),
+        });
         let mut tasks = JoinSet::new();
         let state = ironic.clone();
         tasks.spawn(async move {
@@ -103,23 +118,35 @@ impl Rack {
                 let (state, seen) = (state.clone(), seen.clone());
                 serving.spawn(async move {
                     let service = service_fn(move |request| answer(request, state.clone(), seen.clone()));
-                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    let _ = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
-        Self { wire, ironic, beats, tasks }
+        Self {
+            wire,
+            ironic,
+            beats,
+            tasks,
+        }
     }
 
     /// The next heartbeat.
     async fn beat(&mut self) -> Value {
-        tokio::time::timeout(Duration::from_secs(20), self.beats.recv()).await.expect("a heartbeat").unwrap()
+        tokio::time::timeout(Duration::from_secs(20), self.beats.recv())
+            .await
+            .expect("a heartbeat")
+            .unwrap()
     }
 
     /// Calls the agent as a service does that pins the certificate of the heartbeat.
     async fn call(&self, beat: &Value, method: &str, target: &str, body: Value) -> (u16, Value) {
         let pem = beat["agent_verify_ca"].as_str().unwrap();
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()).unwrap();
+        roots
+            .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+            .unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -129,8 +156,13 @@ impl Rack {
         let (near, far) = tokio::io::duplex(16 * 1024);
         self.wire.to_agent.send(far).unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
-        let stream = connector.connect(ServerName::from(HOST), near).await.expect("the pinned certificate is right");
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let stream = connector
+            .connect(ServerName::from(HOST), near)
+            .await
+            .expect("the pinned certificate is right");
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let _ = connection.await;
@@ -149,7 +181,9 @@ impl Rack {
 
     async fn command(&self, beat: &Value, name: &str, params: Value, wait: bool) -> Value {
         let target = format!("/v1/commands/?wait={wait}&agent_token={TOKEN}");
-        let (status, record) = self.call(beat, "POST", &target, json!({"name": name, "params": params})).await;
+        let (status, record) = self
+            .call(beat, "POST", &target, json!({"name": name, "params": params}))
+            .await;
         assert_eq!(status, 200, "{record}");
         record
     }
@@ -161,11 +195,20 @@ async fn answer(
     seen: mpsc::UnboundedSender<Value>,
 ) -> Result<http::Response<Full<Bytes>>, Infallible> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body = body
+        .collect()
+        .await
+        .map(|body| body.to_bytes())
+        .unwrap_or_default();
     let json_body = || serde_json::from_slice::<Value>(&body).unwrap();
     let mut ironic = state.lock().unwrap();
     let (status, body) = match head.uri.path() {
-        "/" => (200, json!({"default_version": {"version": "1.109"}}).to_string().into_bytes()),
+        "/" => (
+            200,
+            json!({"default_version": {"version": "1.109"}})
+                .to_string()
+                .into_bytes(),
+        ),
         "/v1/continue_inspection" => {
             ironic.inspections.push(json_body());
             (202, json!({"uuid": "node-1"}).to_string().into_bytes())
@@ -174,7 +217,12 @@ async fn answer(
             ironic.lookups += 1;
             let token = if ironic.lookups == 1 { TOKEN } else { "******" };
             let config = json!({"heartbeat_timeout": 4, "agent_token": token});
-            (200, json!({"node": {"uuid": "node-1"}, "config": config}).to_string().into_bytes())
+            (
+                200,
+                json!({"node": {"uuid": "node-1"}, "config": config})
+                    .to_string()
+                    .into_bytes(),
+            )
         }
         "/v1/heartbeat/node-1" => {
             seen.send(json_body()).unwrap();
@@ -223,11 +271,17 @@ fn boot(rack: &Rack, disk: &Disk, cmdline: &str) -> Boot {
         initrd: artefacts.initrd,
         hardware: Hardware {
             hostname: "bare-metal-1".to_owned(),
-            cpu: Cpu { count: 128, ..Cpu::default() },
+            cpu: Cpu {
+                count: 128,
+                ..Cpu::default()
+            },
             memory: 512 << 30,
             nics: vec![nic],
             disks: vec![disk.clone()],
-            pci: vec![PciDevice { class: "030200".to_owned(), ..PciDevice::default() }],
+            pci: vec![PciDevice {
+                class: "030200".to_owned(),
+                ..PciDevice::default()
+            }],
             bmc_address: Some(IpAddr::from([127, 100, 1, 1])),
             bmc_mac: None,
             system: SystemVendor::default(),
@@ -240,9 +294,18 @@ fn boot(rack: &Rack, disk: &Disk, cmdline: &str) -> Boot {
 }
 
 fn config_drive() -> String {
-    let file = |name: &str, contents: &[u8]| File::File { name: Arc::new(name.to_owned()), contents: contents.to_vec() };
-    let folder = |name: &str, children| File::Directory { name: Arc::new(name.to_owned()), children };
-    let latest = vec![file("meta_data.json", b"{}"), file("user_data", b"#cloud-config\n# join-secret\n")];
+    let file = |name: &str, contents: &[u8]| File::File {
+        name: Arc::new(name.to_owned()),
+        contents: contents.to_vec(),
+    };
+    let folder = |name: &str, children| File::Directory {
+        name: Arc::new(name.to_owned()),
+        children,
+    };
+    let latest = vec![
+        file("meta_data.json", b"{}"),
+        file("user_data", b"#cloud-config\n# join-secret\n"),
+    ];
     let options = IsoFormatOptions {
         volume_name: "config-2".to_owned(),
         system_id: None,
@@ -259,7 +322,9 @@ fn config_drive() -> String {
         path_separator: PathSeparator::ForwardSlash,
         files: vec![folder("openstack", vec![folder("latest", latest)])],
     };
-    let iso = IsoImageWriter::create(Cursor::new(vec![0; 1 << 20]), files, options).unwrap().into_inner();
+    let iso = IsoImageWriter::create(Cursor::new(vec![0; 1 << 20]), files, options)
+        .unwrap()
+        .into_inner();
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     gz.write_all(&iso).unwrap();
     STANDARD.encode(gz.finish().unwrap())
@@ -267,7 +332,13 @@ fn config_drive() -> String {
 
 fn image(seed: u64) -> Vec<u8> {
     let cloud_init = vec!["runcmd".to_owned()];
-    os_image(&OsImage { name: "Ubuntu".to_owned(), version: "24.04".to_owned(), cloud_init, seed }).unwrap()
+    os_image(&OsImage {
+        name: "Ubuntu".to_owned(),
+        version: "24.04".to_owned(),
+        cloud_init,
+        seed,
+    })
+    .unwrap()
 }
 
 fn step(kind: &str, name: &str, args: Value) -> Value {
@@ -279,7 +350,9 @@ fn step(kind: &str, name: &str, args: Value) -> Value {
 /// Runs the ramdisk beside what the test does, and gives back what both came to.
 async fn beside<T>(boot: Boot, work: impl Future<Output = T>) -> (Result<Next, RamdiskError>, T) {
     let both = futures::future::join(run(boot), work);
-    tokio::time::timeout(Duration::from_secs(60), both).await.expect("the ramdisk ends")
+    tokio::time::timeout(Duration::from_secs(60), both)
+        .await
+        .expect("the ramdisk ends")
 }
 
 #[tokio::test]
@@ -288,7 +361,8 @@ async fn a_host_is_erased_written_and_powered_off() {
     let disk = disk();
     // A former tenant's disk.
     disk.write_at(0, &image(9)).unwrap();
-    RootFs::mount(&disk, &boot_disk(&disk).unwrap()).unwrap().write("marker", b"former-tenant").unwrap();
+    let area = boot_disk(&disk).unwrap().root.unwrap();
+    disk.write_at(area.start + 1_000_000, b"former-tenant").unwrap();
     assert!(disk.find(b"former-tenant").is_some());
 
     let boot = boot(&rack, &disk, CMDLINE);
@@ -296,20 +370,43 @@ async fn a_host_is_erased_written_and_powered_off() {
         let beat = rack.beat().await;
         assert_eq!(beat["callback_url"], "https://192.168.100.10:9999");
         assert_eq!(beat["agent_token"], TOKEN);
-        let (status, _) = rack.call(&beat, "GET", "/v1/commands/?agent_token=wrong", json!({})).await;
+        let (status, _) = rack
+            .call(&beat, "GET", "/v1/commands/?agent_token=wrong", json!({}))
+            .await;
         assert_eq!(status, 401);
 
-        let erased = rack.command(&beat, "clean.execute_clean_step", step("clean", "erase_devices", json!({})), true).await;
+        let erased = rack
+            .command(
+                &beat,
+                "clean.execute_clean_step",
+                step("clean", "erase_devices", json!({})),
+                true,
+            )
+            .await;
         assert_eq!(erased["command_status"], "SUCCEEDED", "{erased}");
         let evidence = &erased["command_result"]["clean_result"]["disks"][0];
-        assert_eq!((&evidence["method"], &evidence["serial"]), (&json!("nvme-crypto"), &json!("S1")));
-        assert_eq!(disk.find(b"former-tenant"), None, "nothing of it is in any raw block");
+        assert_eq!(
+            (&evidence["method"], &evidence["serial"]),
+            (&json!("nvme-crypto"), &json!("S1"))
+        );
+        assert_eq!(
+            disk.find(b"former-tenant"),
+            None,
+            "nothing of it is in any raw block"
+        );
         assert_eq!(boot_disk(&disk), Err(NotBootable::NoTable));
 
         let info = json!({"id": "ubuntu", "urls": ["http://192.168.100.4:8080/images/os.img"],
             "checksum": "http://192.168.100.4:8080/images/SHA256SUMS", "disk_format": "raw"});
         let args = json!({"image_info": info, "configdrive": config_drive()});
-        let record = rack.command(&beat, "deploy.execute_deploy_step", step("deploy", "write_image", args), false).await;
+        let record = rack
+            .command(
+                &beat,
+                "deploy.execute_deploy_step",
+                step("deploy", "write_image", args),
+                false,
+            )
+            .await;
         assert_eq!(record["command_status"], "RUNNING");
         // The end of a command forces a heartbeat; then the service reads the list.
         let written = loop {
@@ -333,9 +430,12 @@ async fn a_host_is_erased_written_and_powered_off() {
 
     let manifest = boot_disk(&disk).unwrap();
     assert_eq!(manifest.name, "Ubuntu");
-    assert!(RootFs::mount(&disk, &manifest).is_ok());
+    assert!(manifest.root.is_some());
     let drive = find_config_drive(&disk).expect("the config drive is found again");
-    assert_eq!(drive.latest("user_data"), Some(&b"#cloud-config\n# join-secret\n"[..]));
+    assert_eq!(
+        drive.latest("user_data"),
+        Some(&b"#cloud-config\n# join-secret\n"[..])
+    );
     let ironic = rack.ironic.lock().unwrap();
     let inventory = &ironic.inspections[0]["inventory"];
     assert_eq!(inventory["interfaces"][0]["mac_address"], "52:54:00:00:00:01");
@@ -355,7 +455,14 @@ async fn a_wrong_checksum_leaves_a_disk_that_does_not_boot() {
         let beat = rack.beat().await;
         let info = json!({"id": "ubuntu", "urls": ["http://192.168.100.4:8080/images/os.img"], "checksum": "ab".repeat(32)});
         let args = json!({"image_info": info});
-        let record = rack.command(&beat, "deploy.execute_deploy_step", step("deploy", "write_image", args), true).await;
+        let record = rack
+            .command(
+                &beat,
+                "deploy.execute_deploy_step",
+                step("deploy", "write_image", args),
+                true,
+            )
+            .await;
         assert_eq!(record["command_error"]["type"], "ImageChecksumError", "{record}");
         rack.command(&beat, "standby.run_image", json!({}), false).await;
     };
@@ -382,7 +489,12 @@ async fn an_agent_that_finds_nobody_starts_again() {
     // Nobody listens there: lookup gives up after its timeout, the service manager starts the agent again, and so on.
     let cmdline = "ipa-api-url=http://192.168.100.5:8080 ipa-lookup-timeout=30";
     let lonely = run(boot(&rack, &disk(), cmdline));
-    assert!(tokio::time::timeout(Duration::from_secs(3600), lonely).await.is_err(), "it never gives up for good");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(3600), lonely)
+            .await
+            .is_err(),
+        "it never gives up for good"
+    );
 }
 
 #[tokio::test]

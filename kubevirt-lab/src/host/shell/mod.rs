@@ -11,5 +11,7 @@ mod commands;
 mod exec;
 mod expand;
 mod parse;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use exec::{Io, Shell};

@@ -3,6 +3,7 @@
 mod accounts;
 mod goldens;
 mod protocol;
+mod storm;
 mod system;
 
 use base64::Engine as _;

@@ -36,25 +36,49 @@ type Intent = Infallible;
 
 /// The namespace that a tenant's control plane runs in: what `spec.clusterRef` says, else the platform's rule.
 pub fn control_plane_namespace(tenant: &VirtualClusterInstance) -> String {
-    let named = tenant.spec.cluster_ref.as_ref().and_then(|cluster| cluster.namespace.clone());
+    let named = tenant
+        .spec
+        .cluster_ref
+        .as_ref()
+        .and_then(|cluster| cluster.namespace.clone());
     named.filter(|name| !name.is_empty()).unwrap_or_else(|| {
         let namespace = tenant.metadata.namespace.as_deref().unwrap_or_default();
         let project = namespace.strip_prefix("p-").unwrap_or(namespace);
-        format!("loft-{project}-v-{}", tenant.metadata.name.as_deref().unwrap_or_default())
+        format!(
+            "loft-{project}-v-{}",
+            tenant.metadata.name.as_deref().unwrap_or_default()
+        )
     })
 }
 
 /// The name of the virtual cluster: that of its kubeconfig's Secret.
 pub fn virtual_cluster_name(tenant: &VirtualClusterInstance) -> String {
-    let named = tenant.spec.cluster_ref.as_ref().and_then(|cluster| cluster.virtual_cluster.clone());
-    named.filter(|name| !name.is_empty()).unwrap_or_else(|| tenant.metadata.name.clone().unwrap_or_default())
+    let named = tenant
+        .spec
+        .cluster_ref
+        .as_ref()
+        .and_then(|cluster| cluster.virtual_cluster.clone());
+    named
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| tenant.metadata.name.clone().unwrap_or_default())
 }
 
 /// Decides about one tenant. Total, deterministic, never panics.
 pub fn decide(view: &TenantView<'_>, at: Moment) -> Decision<VirtualClusterInstanceStatus, Intent> {
     let status = view.tenant.status.clone().unwrap_or_default();
-    let mut pass = Pass { view, at, status, writes: Vec::new(), events: Vec::new(), wake: Wake::OnChange };
-    let rule = if view.tenant.metadata.deletion_timestamp.is_some() { pass.leave() } else { pass.keep() };
+    let mut pass = Pass {
+        view,
+        at,
+        status,
+        writes: Vec::new(),
+        events: Vec::new(),
+        wake: Wake::OnChange,
+    };
+    let rule = if view.tenant.metadata.deletion_timestamp.is_some() {
+        pass.leave()
+    } else {
+        pass.keep()
+    };
     pass.status.other.insert("rule".to_owned(), json!(rule.0));
     Decision {
         writes: pass.writes,
@@ -80,7 +104,10 @@ impl Pass<'_> {
     fn keep(&mut self) -> Rule {
         let own = self.finalizers();
         if !own.iter().any(|name| name == finalizer::VIRTUAL_CLUSTER) {
-            let all: Vec<_> = own.into_iter().chain([finalizer::VIRTUAL_CLUSTER.to_owned()]).collect();
+            let all: Vec<_> = own
+                .into_iter()
+                .chain([finalizer::VIRTUAL_CLUSTER.to_owned()])
+                .collect();
             self.patch_tenant(json!({ "metadata": { "finalizers": all } }));
             self.summarise(Phase::Pending, "Starting", "its nodes are about to be asked for");
             return Rule("tenant.finalizer");
@@ -99,10 +126,18 @@ impl Pass<'_> {
         if !self.view.namespace_exists {
             let name = control_plane_namespace(self.view.tenant);
             let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
-            let target = ObjectRef { api_version: "v1", kind: "Namespace", namespace: None, name };
-            self.writes.push(ObjectWrite { target, change: Change::Create { object } });
+            let target = ObjectRef {
+                api_version: "v1",
+                kind: "Namespace",
+                namespace: None,
+                name,
+            };
+            self.writes.push(ObjectWrite {
+                target,
+                change: Change::Create { object },
+            });
         }
-        let plan = pools::plan(self.view, &config, self.at.jitter);
+        let plan = pools::plan(self.view, &config);
         self.carry_out(&plan);
         self.report(&plan)
     }
@@ -116,8 +151,14 @@ impl Pass<'_> {
                 name: claim.metadata.name.clone().unwrap_or_default(),
             };
             let object = serde_json::to_value(claim).unwrap_or_default();
-            self.events.push(Notice::normal("NodeClaimCreated", format!("NodeClaim {} was asked for", target.name)));
-            self.writes.push(ObjectWrite { target, change: Change::Create { object } });
+            self.events.push(Notice::normal(
+                "NodeClaimCreated",
+                format!("NodeClaim {} was asked for", target.name),
+            ));
+            self.writes.push(ObjectWrite {
+                target,
+                change: Change::Create { object },
+            });
         }
         for claim in &plan.surplus {
             self.delete(claim, "NodeClaimDeleted");
@@ -134,8 +175,16 @@ impl Pass<'_> {
             namespace: claim.metadata.namespace.clone(),
             name: claim.metadata.name.clone().unwrap_or_default(),
         };
-        self.events.push(Notice::normal(reason, format!("NodeClaim {} is given back", target.name)));
-        self.writes.push(ObjectWrite { target, change: Change::Delete { uid: claim.metadata.uid.clone() } });
+        self.events.push(Notice::normal(
+            reason,
+            format!("NodeClaim {} is given back", target.name),
+        ));
+        self.writes.push(ObjectWrite {
+            target,
+            change: Change::Delete {
+                uid: claim.metadata.uid.clone(),
+            },
+        });
     }
 
     fn report(&mut self, plan: &Plan) -> Rule {
@@ -145,8 +194,16 @@ impl Pass<'_> {
             self.set(condition::CONTROL_PLANE_READY, true, "KubeconfigPresent", "");
         } else {
             let namespace = control_plane_namespace(self.view.tenant);
-            let message = format!("waiting for Secret {namespace}/{} with its kubeconfig", secret::kubeconfig_of(&cluster));
-            self.set(condition::CONTROL_PLANE_READY, false, "KubeconfigMissing", &message);
+            let message = format!(
+                "waiting for Secret {namespace}/{} with its kubeconfig",
+                secret::kubeconfig_of(&cluster)
+            );
+            self.set(
+                condition::CONTROL_PLANE_READY,
+                false,
+                "KubeconfigMissing",
+                &message,
+            );
         }
         let settled = plan.missing.is_empty() && plan.surplus.is_empty() && !plan.more;
         if plan.ready >= plan.wanted && settled {
@@ -160,7 +217,10 @@ impl Pass<'_> {
             .find(|kind| !self.status.conditions.is_condition_true(kind));
         let Some(unmet) = unmet else {
             if !self.status.conditions.is_condition_true(condition::READY) {
-                self.events.push(Notice::normal("Ready", format!("{} of {} nodes are Ready", plan.ready, plan.wanted)));
+                self.events.push(Notice::normal(
+                    "Ready",
+                    format!("{} of {} nodes are Ready", plan.ready, plan.wanted),
+                ));
             }
             self.set(condition::READY, true, "Ready", "");
             self.summarise(Phase::Available, "Ready", "");
@@ -171,7 +231,15 @@ impl Pass<'_> {
             None => (String::new(), String::new()),
         };
         self.set(condition::READY, false, &reason, &message);
-        self.summarise(if plan.failed.is_empty() { Phase::Pending } else { Phase::Failed }, &reason, &message);
+        self.summarise(
+            if plan.failed.is_empty() {
+                Phase::Pending
+            } else {
+                Phase::Failed
+            },
+            &reason,
+            &message,
+        );
         match (settled, unmet) {
             (false, _) => Rule("tenant.pools"),
             (true, condition::CONTROL_PLANE_READY) => Rule("tenant.await-kubeconfig"),
@@ -182,12 +250,18 @@ impl Pass<'_> {
     /// Deleted: the claims first, each of which gives its host back.
     fn leave(&mut self) -> Rule {
         let claims = self.view.claims.clone();
-        for claim in claims.iter().filter(|claim| claim.metadata.deletion_timestamp.is_none()) {
+        for claim in claims
+            .iter()
+            .filter(|claim| claim.metadata.deletion_timestamp.is_none())
+        {
             self.delete(claim, "NodeClaimDeleted");
         }
         let own = self.finalizers();
         if claims.is_empty() && own.iter().any(|name| name == finalizer::VIRTUAL_CLUSTER) {
-            let others: Vec<_> = own.into_iter().filter(|name| name != finalizer::VIRTUAL_CLUSTER).collect();
+            let others: Vec<_> = own
+                .into_iter()
+                .filter(|name| name != finalizer::VIRTUAL_CLUSTER)
+                .collect();
             self.patch_tenant(json!({ "metadata": { "finalizers": others } }));
             self.summarise(Phase::Pending, "Deleting", "all its machines were given back");
             return Rule("tenant.gone");
@@ -215,16 +289,32 @@ impl Pass<'_> {
             name: metadata.name.clone().unwrap_or_default(),
         };
         let resource_version = metadata.resource_version.clone().unwrap_or_default();
-        self.writes.push(ObjectWrite { target, change: Change::Merge { resource_version, patch } });
+        self.writes.push(ObjectWrite {
+            target,
+            change: Change::Merge {
+                resource_version,
+                patch,
+            },
+        });
     }
 
     fn set(&mut self, kind: &str, met: bool, reason: &str, message: &str) {
-        let status = if met { ConditionStatus::True } else { ConditionStatus::False };
-        self.status.conditions.set_condition(kind, status, reason, message, self.now());
+        let status = if met {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        };
+        self.status
+            .conditions
+            .set_condition(kind, status, reason, message, self.now());
     }
 
     fn problem(&mut self, kind: &'static str, reason: &'static str, message: &str) {
-        let known = self.status.conditions.find_condition(kind).is_some_and(|c| c.message == message);
+        let known = self
+            .status
+            .conditions
+            .find_condition(kind)
+            .is_some_and(|c| c.message == message);
         self.set(kind, false, reason, message);
         if !known {
             self.events.push(Notice::warning(reason, message));
@@ -245,7 +335,10 @@ impl Pass<'_> {
 /// What the pools wait for, and of the first claim that is stuck why.
 fn waiting_for(plan: &Plan) -> String {
     let mut message = format!("{} of {} nodes are Ready", plan.ready, plan.wanted);
-    for (count, what) in [(plan.missing.len(), "asked for"), (plan.surplus.len(), "given back")] {
+    for (count, what) in [
+        (plan.missing.len(), "asked for"),
+        (plan.surplus.len(), "given back"),
+    ] {
         if count > 0 {
             message.push_str(&format!(", {count} being {what}"));
         }
@@ -259,10 +352,21 @@ fn waiting_for(plan: &Plan) -> String {
 /// A claim and what it waits for.
 fn doing(claim: &NodeClaim) -> String {
     let name = claim.metadata.name.as_deref().unwrap_or_default();
-    let message = claim.status.as_ref().and_then(|status| status.message.as_deref()).unwrap_or_default();
-    if message.is_empty() { name.to_owned() } else { format!("{name}: {message}") }
+    let message = claim
+        .status
+        .as_ref()
+        .and_then(|status| status.message.as_deref())
+        .unwrap_or_default();
+    if message.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}: {message}")
+    }
 }
 
 fn is_ready(claim: &NodeClaim) -> bool {
-    claim.status.as_ref().is_some_and(|status| status.conditions.is_condition_true(claim_condition::READY))
+    claim
+        .status
+        .as_ref()
+        .is_some_and(|status| status.conditions.is_condition_true(claim_condition::READY))
 }
