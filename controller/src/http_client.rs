@@ -115,7 +115,8 @@ impl HttpClient {
             tokio::select! {
                 biased;
                 answer = &mut sending => break answer.map_err(broken)?,
-                end = &mut driver, if !driven => { end.map_err(broken)?; driven = true; }
+                // What was received before it closed is still to be read, and tells if it is not all.
+                _ = &mut driver, if !driven => driven = true,
                 () = tokio::time::sleep(self.timeout) => return Err(late()),
             }
         };
@@ -129,7 +130,7 @@ impl HttpClient {
                         && parts.status.is_success()
                         && let Err(stop) = sink(chunk) { return Ok(Err(stop)); },
                 },
-                end = &mut driver, if !driven => { end.map_err(broken)?; driven = true; }
+                _ = &mut driver, if !driven => driven = true,
                 () = tokio::time::sleep(self.timeout) => return Err(late()),
             }
         }
@@ -213,13 +214,13 @@ async fn exchange(
         let response = sender.send_request(ready(peer, request)?).await.map_err(broken)?;
         collect(peer, response).await
     });
-    tokio::select! {
+    let ended = tokio::select! {
         biased;
         done = &mut answer => return done,
-        end = &mut driver => end.map_err(broken)?,
-    }
-    // The peer closed after its answer; what it sent is still to be read.
-    answer.await
+        end = &mut driver => end,
+    };
+    // The peer closed after its answer; what it sent is still to be read. How it closed matters only if that is nothing.
+    answer.await.map_err(|error| ended.err().map_or(error, broken))
 }
 
 async fn collect(peer: &Peer, response: Response<Incoming>) -> Result<Response<Bytes>, HttpError> {

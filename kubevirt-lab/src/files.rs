@@ -73,6 +73,12 @@ impl LabFiles {
         fs::write(self.at("ready"), "")
     }
 
+    /// Captures of the lab before this one.
+    pub fn remove_captures(&self) {
+        // There may be none.
+        let _ = fs::remove_dir_all(self.at("captures"));
+    }
+
     /// Everything that people and programs need to use `lab`.
     pub fn write(&self, lab: &Lab) -> io::Result<()> {
         fs::create_dir_all(self.at("tenants"))?;
@@ -96,7 +102,8 @@ impl LabFiles {
         let dir = self.at("captures");
         move |network| {
             fs::create_dir_all(&dir)?;
-            let file = fs::File::create(dir.join(format!("{network}.pcapng")))?;
+            // A name may come again within one lab; pcapng takes another section behind the first.
+            let file = fs::OpenOptions::new().create(true).append(true).open(dir.join(format!("{network}.pcapng")))?;
             Ok(Box::new(io::BufWriter::new(file)))
         }
     }

@@ -76,7 +76,11 @@ pub(crate) fn stream<S>(content_type: &'static str, stream: S) -> Reply
 where
     S: futures::Stream<Item = std::result::Result<http_body::Frame<Bytes>, Infallible>> + Send + 'static,
 {
-    base(StatusCode::OK, content_type, StreamBody::new(stream).boxed_unsync())
+    base(
+        StatusCode::OK,
+        content_type,
+        StreamBody::new(stream).boxed_unsync(),
+    )
 }
 
 pub(crate) fn error(error: &ApiError) -> Reply {
@@ -85,7 +89,9 @@ pub(crate) fn error(error: &ApiError) -> Reply {
     }
     let mut response = bytes(error.status_code(), "application/json", error.body());
     if let Some(seconds) = error.retry_after {
-        response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

@@ -51,11 +51,19 @@ pub(crate) fn human_duration(seconds: i64) -> String {
         return format!("{days}d");
     }
     let years = days / 365;
-    if days < 365 * 8 { with_rest(years, "y", days % 365, "d") } else { format!("{years}y") }
+    if days < 365 * 8 {
+        with_rest(years, "y", days % 365, "d")
+    } else {
+        format!("{years}y")
+    }
 }
 
 fn with_rest(whole: i64, unit: &str, rest: i64, rest_unit: &str) -> String {
-    if rest == 0 { format!("{whole}{unit}") } else { format!("{whole}{unit}{rest}{rest_unit}") }
+    if rest == 0 {
+        format!("{whole}{unit}")
+    } else {
+        format!("{whole}{unit}{rest}{rest_unit}")
+    }
 }
 
 #[cfg(test)]

@@ -19,8 +19,16 @@ pub(crate) fn version() -> Value {
         "major": "1", "minor": minor, "emulationMajor": "1", "emulationMinor": minor, "minCompatibilityMajor": "1",
         "minCompatibilityMinor": "35", "gitVersion": format!("{KUBERNETES_VERSION}+sim-kube"), "gitCommit": "",
         "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "goVersion": "none", "compiler": "rustc",
-        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+        "platform": format!("{}/{}", std::env::consts::OS, go_arch()),
     })
+}
+
+fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 pub(crate) fn openid() -> Value {
@@ -35,26 +43,47 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 
 /// Whether the client asks for the aggregated form before the plain one.
 fn wants_aggregated(accept: &str) -> bool {
-    accept.split(',').map(|range| range.replace(' ', "")).any(|range| {
-        let has = |part: &str| range.split(';').any(|p| p == part);
-        has("g=apidiscovery.k8s.io") && has("v=v2") && has("as=APIGroupDiscoveryList") && has("application/json")
-    })
+    accept
+        .split(',')
+        .map(|range| range.replace(' ', ""))
+        .any(|range| {
+            let has = |part: &str| range.split(';').any(|p| p == part);
+            has("g=apidiscovery.k8s.io")
+                && has("v=v2")
+                && has("as=APIGroupDiscoveryList")
+                && has("application/json")
+        })
 }
 
 pub(crate) fn serve(inner: &Arc<Inner>, path: &str, accept: &str, known_etag: &str) -> Result<Reply> {
     let table = inner.registry.table();
     let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
     match segments.as_slice() {
-        ["api" | "apis"] if wants_aggregated(accept) => Ok(aggregated(&table, segments[0] == "api", known_etag)),
+        ["api" | "apis"] if wants_aggregated(accept) => {
+            Ok(aggregated(&table, segments[0] == "api", known_etag))
+        }
         ["api"] => {
             let address = json!([{"clientCIDR": "0.0.0.0/0", "serverAddress": inner.options.advertise_url.trim_start_matches("https://")}]);
-            Ok(body::json(StatusCode::OK, &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": address})))
+            Ok(body::json(
+                StatusCode::OK,
+                &json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": address}),
+            ))
         }
         ["apis"] => {
-            let groups: Vec<Value> = table.groups().iter().filter(|g| !g.is_empty()).map(|g| group(&table, g, false)).collect();
-            Ok(body::json(StatusCode::OK, &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})))
+            let groups: Vec<Value> = table
+                .groups()
+                .iter()
+                .filter(|g| !g.is_empty())
+                .map(|g| group(&table, g, false))
+                .collect();
+            Ok(body::json(
+                StatusCode::OK,
+                &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}),
+            ))
         }
-        ["apis", name] if table.of_group(name).next().is_some() => Ok(body::json(StatusCode::OK, &group(&table, name, true))),
+        ["apis", name] if table.of_group(name).next().is_some() => {
+            Ok(body::json(StatusCode::OK, &group(&table, name, true)))
+        }
         ["api", version] => resources(&table, "", version),
         ["apis", name, version] => resources(&table, name, version),
         [""] => Ok(body::json(StatusCode::OK, &paths(&table))),
@@ -63,12 +92,33 @@ pub(crate) fn serve(inner: &Arc<Inner>, path: &str, accept: &str, known_etag: &s
 }
 
 fn paths(table: &Table) -> Value {
-    let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned(), "/apis/".to_owned()];
+    let mut paths = vec![
+        "/api".to_owned(),
+        "/api/v1".to_owned(),
+        "/apis".to_owned(),
+        "/apis/".to_owned(),
+    ];
     for group in table.groups().iter().filter(|g| !g.is_empty()) {
         paths.push(format!("/apis/{group}"));
-        paths.extend(table.versions(group).iter().map(|version| format!("/apis/{group}/{version}")));
+        paths.extend(
+            table
+                .versions(group)
+                .iter()
+                .map(|version| format!("/apis/{group}/{version}")),
+        );
     }
-    paths.extend(["/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"].map(str::to_owned));
+    paths.extend(
+        [
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned),
+    );
     paths.sort();
     json!({"paths": paths})
 }
@@ -93,7 +143,10 @@ fn group(table: &Table, name: &str, alone: bool) -> Value {
 
 fn storage_hash(resource: &Resource) -> String {
     use base64::prelude::{BASE64_STANDARD, Engine};
-    let text = format!("{}/{}/{}", resource.group, resource.storage_version, resource.kind);
+    let text = format!(
+        "{}/{}/{}",
+        resource.group, resource.storage_version, resource.kind
+    );
     BASE64_STANDARD.encode(&Sha256::digest(text.as_bytes())[..8])
 }
 
@@ -104,7 +157,10 @@ fn resources(table: &Table, group: &str, version: &str) -> Result<Reply> {
             "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
             "kind": resource.kind, "verbs": resource.verbs,
         });
-        for (key, words) in [("shortNames", &resource.short_names), ("categories", &resource.categories)] {
+        for (key, words) in [
+            ("shortNames", &resource.short_names),
+            ("categories", &resource.categories),
+        ] {
             if !words.is_empty() {
                 entry[key] = words.clone().into();
             }
@@ -132,7 +188,8 @@ fn resources(table: &Table, group: &str, version: &str) -> Result<Reply> {
     let mut out = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list});
     if group.is_empty() {
         // The core list was there before lists had versions.
-        out = json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": out["resources"]});
+        out =
+            json!({"kind": "APIResourceList", "groupVersion": group_version, "resources": out["resources"]});
     }
     Ok(body::json(StatusCode::OK, &out))
 }
@@ -145,7 +202,10 @@ fn aggregated_resource(resource: &Resource) -> Value {
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular, "verbs": resource.verbs,
     });
-    for (key, words) in [("shortNames", &resource.short_names), ("categories", &resource.categories)] {
+    for (key, words) in [
+        ("shortNames", &resource.short_names),
+        ("categories", &resource.categories),
+    ] {
         if !words.is_empty() {
             entry[key] = words.clone().into();
         }
@@ -168,12 +228,19 @@ fn aggregated(table: &Table, core: bool, known_etag: &str) -> Reply {
             let versions: Vec<Value> = versions
                 .iter()
                 .map(|version| {
-                    let resources: Vec<Value> =
-                        table.of_group(group).filter(|r| r.version == *version).map(|r| aggregated_resource(r)).collect();
+                    let resources: Vec<Value> = table
+                        .of_group(group)
+                        .filter(|r| r.version == *version)
+                        .map(|r| aggregated_resource(r))
+                        .collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})
                 })
                 .collect();
-            let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
+            let metadata = if group.is_empty() {
+                json!({})
+            } else {
+                json!({"name": group})
+            };
             json!({"metadata": metadata, "versions": versions})
         })
         .collect();

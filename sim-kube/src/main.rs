@@ -64,7 +64,10 @@ struct Serve {
 #[tokio::main]
 async fn main() -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     match Cli::parse().command {
         Command::Serve(serve) => run(serve).await,
     }
@@ -72,12 +75,17 @@ async fn main() -> Result<()> {
 
 async fn run(args: Serve) -> Result<()> {
     let listener = TcpListener::bind(args.listen).await.with_context(|| {
-        format!("cannot listen on {}: choose another address with --listen, or stop what uses it", args.listen)
+        format!(
+            "cannot listen on {}: choose another address with --listen, or stop what uses it",
+            args.listen
+        )
     })?;
     let address = listener.local_addr()?;
     let url = format!("https://{address}");
     let mut options = Options::new(Arc::new(jiff::Timestamp::now));
-    options.seed = args.seed.unwrap_or_else(|| jiff::Timestamp::now().as_nanosecond() as u64);
+    options.seed = args
+        .seed
+        .unwrap_or_else(|| jiff::Timestamp::now().as_nanosecond() as u64);
     options.advertise_url = args.advertise_url.clone().unwrap_or_else(|| url.clone());
     options.sans.push(address.ip().to_string());
     options.sans.extend(args.sans.iter().cloned());
@@ -135,13 +143,28 @@ fn write_secret(path: &Path, text: &str) -> Result<()> {
 
 fn add_tokens(server: &ApiServer, file: &Path) -> Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    for (at, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (at, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         let mut parts = line.splitn(4, ',').map(str::trim);
-        let (Some(token), Some(user)) = (parts.next().filter(|t| !t.is_empty()), parts.next().filter(|u| !u.is_empty())) else {
-            bail!("{} line {}: expected token,user,uid[,\"group1,group2\"]", file.display(), at + 1);
+        let (Some(token), Some(user)) = (
+            parts.next().filter(|t| !t.is_empty()),
+            parts.next().filter(|u| !u.is_empty()),
+        ) else {
+            bail!(
+                "{} line {}: expected token,user,uid[,\"group1,group2\"]",
+                file.display(),
+                at + 1
+            );
         };
         let groups = parts.nth(1).unwrap_or_default().trim_matches('"').to_owned();
-        let groups: Vec<&str> = groups.split(',').map(str::trim).filter(|g| !g.is_empty()).collect();
+        let groups: Vec<&str> = groups
+            .split(',')
+            .map(str::trim)
+            .filter(|g| !g.is_empty())
+            .collect();
         server.add_token(token, user, &groups);
     }
     Ok(())
@@ -149,14 +172,30 @@ fn add_tokens(server: &ApiServer, file: &Path) -> Result<()> {
 
 /// Creates every object of a folder through the API, as `kubectl create -f` would.
 async fn create_all(server: &ApiServer, folder: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    let entries =
+        std::fs::read_dir(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|file| matches!(file.extension().and_then(|e| e.to_str()), Some("yaml" | "yml" | "json")));
+    files.retain(|file| {
+        matches!(
+            file.extension().and_then(|e| e.to_str()),
+            Some("yaml" | "yml" | "json")
+        )
+    });
     files.sort();
     for file in files {
-        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        for document in text.split("\n---").map(|d| d.trim_start_matches("---")).filter(|d| d.lines().any(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#'))) {
-            create(server, document).await.with_context(|| format!("in {}", file.display()))?;
+        let text =
+            std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        for document in text
+            .split("\n---")
+            .map(|d| d.trim_start_matches("---"))
+            .filter(|d| {
+                d.lines()
+                    .any(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#'))
+            })
+        {
+            create(server, document)
+                .await
+                .with_context(|| format!("in {}", file.display()))?;
         }
     }
     Ok(())
@@ -167,12 +206,18 @@ async fn create(server: &ApiServer, yaml: &str) -> Result<()> {
     use tower::ServiceExt;
     let value: serde_json::Value = serde_saphyr::from_str(yaml).context("not YAML")?;
     if value["kind"] != "CustomResourceDefinition" {
-        bail!("kind {} is not CustomResourceDefinition; create other objects with kubectl", value["kind"]);
+        bail!(
+            "kind {} is not CustomResourceDefinition; create other objects with kubectl",
+            value["kind"]
+        );
     }
     let request = http::Request::post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")
         .header(http::header::CONTENT_TYPE, "application/json")
         .body(Full::new(bytes::Bytes::from(value.to_string())))?;
-    let response = server.as_user("system:admin", &["system:masters"]).oneshot(request).await?;
+    let response = server
+        .as_user("system:admin", &["system:masters"])
+        .oneshot(request)
+        .await?;
     if !response.status().is_success() {
         let body = response.into_body().collect().await?.to_bytes();
         let status: serde_json::Value = serde_json::from_slice(&body)?;

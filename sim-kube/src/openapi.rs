@@ -24,11 +24,18 @@ const DOCUMENTS_MAX: usize = 64;
 pub(crate) type Cache = Mutex<BTreeMap<String, Bytes>>;
 
 pub(crate) fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02X}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect()
 }
 
 fn root(group: &str, version: &str) -> String {
-    if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") }
+    if group.is_empty() {
+        format!("api/{version}")
+    } else {
+        format!("apis/{group}/{version}")
+    }
 }
 
 /// A fingerprint of a group version, without building its document.
@@ -69,7 +76,12 @@ pub(crate) fn document(inner: &Arc<Inner>, path: &str) -> Result<Reply> {
     }
     // A document costs tens of milliseconds and a megabyte to build: keep it until its group version changes.
     let print = fingerprint(&table, &group, &version);
-    if let Some(made) = inner.openapi.lock().unwrap_or_else(PoisonError::into_inner).get(&print) {
+    if let Some(made) = inner
+        .openapi
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(&print)
+    {
         return Ok(body::bytes(StatusCode::OK, "application/json", made.clone()));
     }
     let (paths, schemas) = describe(&resources);
@@ -102,7 +114,8 @@ fn describe(resources: &[&Arc<Resource>]) -> (Map<String, Value>, Map<String, Va
 fn wrap_references(value: &mut Value) {
     match value {
         Value::Object(map) => {
-            if map.len() > 1 && map.get("$ref").is_some_and(Value::is_string)
+            if map.len() > 1
+                && map.get("$ref").is_some_and(Value::is_string)
                 && let Some(reference) = map.shift_remove("$ref")
             {
                 map.insert("allOf".into(), json!([{"$ref": reference}]));
@@ -131,7 +144,9 @@ const METADATA: &str = "Standard object's metadata. More info: https://git.k8s.i
 fn add_schema(resource: &Resource, schemas: &mut Map<String, Value>) -> String {
     let name = match &resource.custom {
         None => {
-            let Some(name) = builtin::name_of(&resource.group, &resource.version, &resource.kind) else { return String::new() };
+            let Some(name) = builtin::name_of(&resource.group, &resource.version, &resource.kind) else {
+                return String::new();
+            };
             builtin::closure(&name, schemas);
             name
         }
@@ -142,8 +157,7 @@ fn add_schema(resource: &Resource, schemas: &mut Map<String, Value>) -> String {
             let mut schema = custom.raw.clone();
             schema["properties"]["apiVersion"] = json!({"type": "string", "description": API_VERSION});
             schema["properties"]["kind"] = json!({"type": "string", "description": KIND});
-            schema["properties"]["metadata"] =
-                json!({"$ref": format!("#/components/schemas/{}", builtin::OBJECT_META), "description": METADATA});
+            schema["properties"]["metadata"] = json!({"$ref": format!("#/components/schemas/{}", builtin::OBJECT_META), "description": METADATA});
             let name = custom_name(resource);
             schemas.insert(name.clone(), schema);
             name
@@ -169,19 +183,39 @@ fn operation(resource: &Resource, action: &str, schema: &str) -> Value {
     let names: &[&str] = match action {
         "post" | "put" | "patch" => &["dryRun", "fieldManager", "fieldValidation"],
         "delete" => &["dryRun", "gracePeriodSeconds", "propagationPolicy"],
-        "list" => &["labelSelector", "fieldSelector", "limit", "continue", "watch", "resourceVersion", "timeoutSeconds"],
+        "list" => &[
+            "labelSelector",
+            "fieldSelector",
+            "limit",
+            "continue",
+            "watch",
+            "resourceVersion",
+            "timeoutSeconds",
+        ],
         _ => &[],
     };
     if !names.is_empty() {
-        operation["parameters"] = names.iter().map(|name| parameter(name)).collect::<Vec<_>>().into();
+        operation["parameters"] = names
+            .iter()
+            .map(|name| parameter(name))
+            .collect::<Vec<_>>()
+            .into();
     }
     if action == "patch" {
         let mut content = Map::new();
-        let mut types = vec!["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+        let mut types = vec![
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/apply-patch+yaml",
+        ];
         if !resource.is_custom() {
             types.push("application/strategic-merge-patch+json");
         }
-        content.extend(types.into_iter().map(|media| (media.to_owned(), json!({"schema": {"type": "object"}}))));
+        content.extend(
+            types
+                .into_iter()
+                .map(|media| (media.to_owned(), json!({"schema": {"type": "object"}}))),
+        );
         operation["requestBody"] = json!({"content": content});
     }
     operation
@@ -189,24 +223,48 @@ fn operation(resource: &Resource, action: &str, schema: &str) -> Value {
 
 fn add_paths(resource: &Resource, schema: &str, paths: &mut Map<String, Value>) {
     let base = root(&resource.group, &resource.version);
-    let scope = if resource.namespaced { "namespaces/{namespace}/" } else { "" };
+    let scope = if resource.namespaced {
+        "namespaces/{namespace}/"
+    } else {
+        ""
+    };
     let collection = format!("/{base}/{scope}{}", resource.plural);
     let pick = |pairs: &[(&str, &str, &str)]| -> Value {
         let known = pairs.iter().filter(|(verb, _, _)| resource.allows(verb));
-        Value::Object(known.map(|(_, method, action)| ((*method).to_owned(), operation(resource, action, schema))).collect())
+        Value::Object(
+            known
+                .map(|(_, method, action)| ((*method).to_owned(), operation(resource, action, schema)))
+                .collect(),
+        )
     };
     if resource.namespaced && resource.allows("list") {
-        paths.insert(format!("/{base}/{}", resource.plural), pick(&[("list", "get", "list")]));
+        paths.insert(
+            format!("/{base}/{}", resource.plural),
+            pick(&[("list", "get", "list")]),
+        );
     }
-    let many = [("list", "get", "list"), ("create", "post", "post"), ("deletecollection", "delete", "deletecollection")];
+    let many = [
+        ("list", "get", "list"),
+        ("create", "post", "post"),
+        ("deletecollection", "delete", "deletecollection"),
+    ];
     paths.insert(collection.clone(), pick(&many));
-    let one = [("get", "get", "get"), ("update", "put", "put"), ("patch", "patch", "patch"), ("delete", "delete", "delete")];
+    let one = [
+        ("get", "get", "get"),
+        ("update", "put", "put"),
+        ("patch", "patch", "patch"),
+        ("delete", "delete", "delete"),
+    ];
     let item = pick(&one);
     if item.as_object().is_some_and(|o| !o.is_empty()) {
         paths.insert(format!("{collection}/{{name}}"), item);
     }
     if resource.has_status() {
-        let status = pick(&[("get", "get", "get"), ("update", "put", "put"), ("patch", "patch", "patch")]);
+        let status = pick(&[
+            ("get", "get", "get"),
+            ("update", "put", "put"),
+            ("patch", "patch", "patch"),
+        ]);
         paths.insert(format!("{collection}/{{name}}/status"), status);
     }
 }

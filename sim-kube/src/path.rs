@@ -21,16 +21,24 @@ impl Query {
 
     /// The first value that is not empty.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, v)| k == key && !v.is_empty()).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .find(|(k, v)| k == key && !v.is_empty())
+            .map(|(_, v)| v.as_str())
     }
 
     pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.0
+            .iter()
+            .filter(move |(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
     }
 
     /// Go's `strconv.ParseBool` as the conversion of query values uses it: present means true, save for "false" and "0".
     pub(crate) fn flag(&self, key: &str) -> bool {
-        self.0.iter().any(|(k, v)| k == key && !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"))
+        self.0
+            .iter()
+            .any(|(k, v)| k == key && !matches!(v.to_ascii_lowercase().as_str(), "false" | "0"))
     }
 }
 
@@ -86,9 +94,16 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn parse(path: &str) -> Target {
-        let mut target = Target { path: path.to_owned(), ..Target::default() };
-        let segments: Vec<Cow<'_, str>> =
-            path.trim_matches('/').split('/').filter(|s| !s.is_empty()).map(|s| decode(s, false)).collect();
+        let mut target = Target {
+            path: path.to_owned(),
+            ..Target::default()
+        };
+        let segments: Vec<Cow<'_, str>> = path
+            .trim_matches('/')
+            .split('/')
+            .filter(|s| !s.is_empty())
+            .map(|s| decode(s, false))
+            .collect();
         let rest = match segments.first().map(AsRef::as_ref) {
             Some("api") if segments.len() >= 3 => {
                 target.version = segments[1].to_string();
@@ -129,7 +144,10 @@ mod tests {
 
     fn short(path: &str) -> String {
         let t = Target::parse(path);
-        format!("{} {}/{} {} {} {} {}", t.is_resource, t.group, t.version, t.namespace, t.resource, t.name, t.subresource)
+        format!(
+            "{} {}/{} {} {} {} {}",
+            t.is_resource, t.group, t.version, t.namespace, t.resource, t.name, t.subresource
+        )
     }
 
     #[test]
@@ -137,7 +155,10 @@ mod tests {
         for (path, want) in [
             ("/api/v1/namespaces", "true /v1  namespaces  "),
             ("/api/v1/namespaces/a", "true /v1 a namespaces a "),
-            ("/api/v1/namespaces/a/finalize", "true /v1 a namespaces a finalize"),
+            (
+                "/api/v1/namespaces/a/finalize",
+                "true /v1 a namespaces a finalize",
+            ),
             ("/api/v1/namespaces/a/pods/b/status", "true /v1 a pods b status"),
             ("/apis/x.y/v1/things/n", "true x.y/v1  things n "),
             ("/apis/x.y/v1", "false /    "),

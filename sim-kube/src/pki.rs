@@ -66,12 +66,19 @@ impl Pki {
     pub(crate) fn new(random: &Random) -> Result<Pki, PkiError> {
         let mut params = base_params("kubernetes", None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages =
-            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment, KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![
+            KeyUsagePurpose::DigitalSignature,
+            KeyUsagePurpose::KeyEncipherment,
+            KeyUsagePurpose::KeyCertSign,
+        ];
         params.serial_number = Some(SerialNumber::from_slice(&random.serial()));
         let key = KeyPair::generate()?;
         let ca = params.self_signed(&key)?;
-        Ok(Pki { ca_pem: ca.pem(), ca_der: ca.der().clone(), issuer: Issuer::new(params, key) })
+        Ok(Pki {
+            ca_pem: ca.pem(),
+            ca_der: ca.der().clone(),
+            issuer: Issuer::new(params, key),
+        })
     }
 
     pub(crate) fn ca_pem(&self) -> &str {
@@ -83,7 +90,11 @@ impl Pki {
         params.use_authority_key_identifier_extension = true;
         let key = KeyPair::generate()?;
         let cert = params.signed_by(&key, &self.issuer)?;
-        Ok(Leaf { pem: cert.pem(), der: cert.der().clone(), key })
+        Ok(Leaf {
+            pem: cert.pem(),
+            der: cert.der().clone(),
+            key,
+        })
     }
 
     /// A client certificate: CN is the user, each O a group.
@@ -93,7 +104,9 @@ impl Pki {
     pub(crate) fn client(&self, user: &str, groups: &[&str], random: &Random) -> Result<Leaf, PkiError> {
         let mut params = base_params(user, groups.first().copied());
         if let Some(second) = groups.get(1) {
-            params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 10]), *second);
+            params
+                .distinguished_name
+                .push(DnType::CustomDnType(vec![2, 5, 4, 10]), *second);
         }
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
@@ -111,6 +124,7 @@ impl Pki {
     /// Signs a PEM request as `kubernetes.io/kube-apiserver-client*` and `kubelet-serving` are signed.
     pub(crate) fn sign_request(&self, ask: &SignRequest<'_>, random: &Random) -> Result<String, PkiError> {
         let mut csr = CertificateSigningRequestParams::from_pem(ask.request_pem)?;
+        csr.params.distinguished_name = ordered(&csr.params.distinguished_name);
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         let from = (ask.now.as_second() - BACKDATE_SECONDS).max(0);
         let to = (ask.now.as_second() + ask.seconds).max(0);
@@ -136,7 +150,12 @@ impl Pki {
     }
 
     /// TLS 1.2 and 1.3, client certificates of this CA asked for but not demanded, checked at `now`.
-    pub(crate) fn tls(&self, sans: &[String], now: Now, random: &Random) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+    pub(crate) fn tls(
+        &self,
+        sans: &[String],
+        now: Now,
+        random: &Random,
+    ) -> Result<Arc<rustls::ServerConfig>, PkiError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.ca_der.clone())?;
@@ -153,6 +172,22 @@ impl Pki {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+/// The order in which Go writes a subject: organization first, common name last.
+fn ordered(name: &DistinguishedName) -> DistinguishedName {
+    let mut out = DistinguishedName::new();
+    let rank = |kind: &DnType| match kind {
+        DnType::OrganizationName => 0,
+        DnType::CommonName => 2,
+        _ => 1,
+    };
+    let mut parts: Vec<_> = name.iter().collect();
+    parts.sort_by_key(|(kind, _)| rank(kind));
+    for (kind, value) in parts {
+        out.push(kind.clone(), value.clone());
+    }
+    out
 }
 
 pub(crate) struct SignRequest<'a> {

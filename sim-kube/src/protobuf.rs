@@ -33,8 +33,13 @@ struct Field {
 type Message = BTreeMap<u64, Field>;
 
 static MESSAGES: LazyLock<BTreeMap<&'static str, Message>> = LazyLock::new(|| {
-    let lines = include_str!("../data/proto.tsv").lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split_once('\t')).map(|(name, fields)| (name, fields.split(';').filter_map(field).collect())).collect()
+    let lines = include_str!("../data/proto.tsv")
+        .lines()
+        .filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(name, fields)| (name, fields.split(';').filter_map(field).collect()))
+        .collect()
 });
 
 fn field(text: &'static str) -> Option<(u64, Field)> {
@@ -45,21 +50,51 @@ fn field(text: &'static str) -> Option<(u64, Field)> {
         b'<' => Many::Map,
         _ => Many::One,
     };
-    Some((number.trim_end_matches(['*', '<']).parse().ok()?, Field { name, many, kind }))
+    Some((
+        number.trim_end_matches(['*', '<']).parse().ok()?,
+        Field { name, many, kind },
+    ))
 }
 
 /// Pointers in Go whose zero means something; other zeros are absent fields.
 const MEANINGFUL_ZERO: &[&str] = &[
-    "replicas", "automountServiceAccountToken", "enableServiceLinks", "terminationGracePeriodSeconds", "gracePeriodSeconds",
-    "expirationSeconds", "tolerationSeconds", "runAsUser", "runAsGroup", "fsGroup", "allowPrivilegeEscalation",
-    "runAsNonRoot", "readOnlyRootFilesystem", "privileged", "backoffLimit", "parallelism", "completions", "partition",
-    "revisionHistoryLimit", "value", "leaseTransitions", "allocateLoadBalancerNodePorts", "orphanDependents", "suspend",
-    "minDomains", "ttlSecondsAfterFinished", "setHostnameAsFQDN", "shareProcessNamespace",
+    "replicas",
+    "automountServiceAccountToken",
+    "enableServiceLinks",
+    "terminationGracePeriodSeconds",
+    "gracePeriodSeconds",
+    "expirationSeconds",
+    "tolerationSeconds",
+    "runAsUser",
+    "runAsGroup",
+    "fsGroup",
+    "allowPrivilegeEscalation",
+    "runAsNonRoot",
+    "readOnlyRootFilesystem",
+    "privileged",
+    "backoffLimit",
+    "parallelism",
+    "completions",
+    "partition",
+    "revisionHistoryLimit",
+    "value",
+    "leaseTransitions",
+    "allocateLoadBalancerNodePorts",
+    "orphanDependents",
+    "suspend",
+    "minDomains",
+    "ttlSecondsAfterFinished",
+    "setHostnameAsFQDN",
+    "shareProcessNamespace",
 ];
 
 /// Messages that JSON inlines into their parent, by field name.
 const INLINE: &[&str] = &[
-    "volumeSource", "persistentVolumeSource", "handler", "localObjectReference", "ephemeralContainerCommon",
+    "volumeSource",
+    "persistentVolumeSource",
+    "handler",
+    "localObjectReference",
+    "ephemeralContainerCommon",
 ];
 
 struct Reader<'a>(&'a [u8]);
@@ -124,7 +159,9 @@ fn text(bytes: &[u8]) -> Option<String> {
 
 /// The object in the envelope, with apiVersion and kind; the error names what could not be read.
 pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
-    let body = body.strip_prefix(MAGIC).ok_or("the provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")?;
+    let body = body.strip_prefix(MAGIC).ok_or(
+        "the provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]",
+    )?;
     let envelope = fields(body).ok_or("the envelope is cut")?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     for (number, wire) in envelope {
@@ -144,7 +181,9 @@ pub(crate) fn decode(body: &[u8]) -> Result<Value, String> {
     }
     let name = message_name(&api_version, &kind);
     if !MESSAGES.contains_key(name.as_str()) {
-        return Err(format!("no protobuf message is known for {kind} in {api_version}"));
+        return Err(format!(
+            "no protobuf message is known for {kind} in {api_version}"
+        ));
     }
     let mut value = message(raw, &name, 0).ok_or_else(|| format!("the {kind} is cut or malformed"))?;
     let map = value.as_object_mut().ok_or("not an object")?;
@@ -192,7 +231,8 @@ fn message(bytes: &[u8], name: &str, depth: usize) -> Option<Value> {
                     }
                 }
                 let map = out.entry(field.name).or_insert_with(|| Value::Object(Map::new()));
-                map.as_object_mut()?.insert(key, value.unwrap_or_else(|| "".into()));
+                map.as_object_mut()?
+                    .insert(key, value.unwrap_or_else(|| "".into()));
             }
         }
     }
@@ -210,7 +250,13 @@ fn one(out: &mut Map<String, Value>, field: &Field, wire: Wire<'_>, depth: usize
         Value::Bool(set) => !set,
         Value::Number(number) => number.as_f64() == Some(0.0),
         Value::Null => true,
-        Value::Object(map) => map.is_empty() && matches!(field.name, "metadata" | "status" | "strategy" | "updateStrategy" | "resources"),
+        Value::Object(map) => {
+            map.is_empty()
+                && matches!(
+                    field.name,
+                    "metadata" | "status" | "strategy" | "updateStrategy" | "resources"
+                )
+        }
         Value::Array(_) => false,
     };
     if !zero || (MEANINGFUL_ZERO.contains(&field.name) && !value.is_null()) {
@@ -235,11 +281,19 @@ fn scalar(wire: Wire<'_>, kind: &str, depth: usize) -> Option<Value> {
 fn special(bytes: &[u8], name: &str) -> Option<Option<Value>> {
     let number = |wanted: u64| -> Option<i64> {
         let found = fields(bytes)?.into_iter().find(|(n, _)| *n == wanted)?;
-        if let Wire::Number(value) = found.1 { Some(value as i64) } else { None }
+        if let Wire::Number(value) = found.1 {
+            Some(value as i64)
+        } else {
+            None
+        }
     };
     let string = |wanted: u64| -> Option<String> {
         let found = fields(bytes)?.into_iter().find(|(n, _)| *n == wanted)?;
-        if let Wire::Bytes(value) = found.1 { text(value) } else { None }
+        if let Wire::Bytes(value) = found.1 {
+            text(value)
+        } else {
+            None
+        }
     };
     Some(match name {
         "meta.v1.Time" | "meta.v1.MicroTime" => {
@@ -248,7 +302,14 @@ fn special(bytes: &[u8], name: &str) -> Option<Option<Value>> {
             }
             let nanos = i32::try_from(number(2).unwrap_or(0)).unwrap_or(0);
             let at = Timestamp::new(number(1).unwrap_or(0), nanos).ok()?;
-            Some(if name == "meta.v1.Time" { clock::rfc3339(at) } else { clock::rfc3339_micro(at) }.into())
+            Some(
+                if name == "meta.v1.Time" {
+                    clock::rfc3339(at)
+                } else {
+                    clock::rfc3339_micro(at)
+                }
+                .into(),
+            )
         }
         "meta.v1.Duration" => Some(format!("{}ns", number(1).unwrap_or(0)).into()),
         "Quantity" => Some(string(1).unwrap_or_default().into()),
@@ -257,7 +318,9 @@ fn special(bytes: &[u8], name: &str) -> Option<Option<Value>> {
         "RawExtension" | "meta.v1.FieldsV1" => serde_json::from_str(&string(1)?).ok(),
         // Lists that are messages of their own.
         _ if is_list(name) => {
-            let items = fields(bytes)?.into_iter().filter_map(|(_, wire)| if let Wire::Bytes(b) = wire { text(b) } else { None });
+            let items = fields(bytes)?
+                .into_iter()
+                .filter_map(|(_, wire)| if let Wire::Bytes(b) = wire { text(b) } else { None });
             Some(items.collect::<Vec<_>>().into())
         }
         _ => return None,
@@ -278,9 +341,10 @@ mod tests {
     #[test]
     fn a_namespace_from_kubectl() {
         let body = [
-            0x6b, 0x38, 0x73, 0x00, 0x0a, 0x0f, 0x0a, 0x02, 0x76, 0x31, 0x12, 0x09, 0x4e, 0x61, 0x6d, 0x65, 0x73, 0x70, 0x61,
-            0x63, 0x65, 0x12, 0x1a, 0x0a, 0x12, 0x0a, 0x02, 0x68, 0x6b, 0x12, 0x00, 0x1a, 0x00, 0x22, 0x00, 0x2a, 0x00, 0x32,
-            0x00, 0x38, 0x00, 0x42, 0x00, 0x12, 0x00, 0x1a, 0x02, 0x0a, 0x00, 0x1a, 0x00, 0x22, 0x00,
+            0x6b, 0x38, 0x73, 0x00, 0x0a, 0x0f, 0x0a, 0x02, 0x76, 0x31, 0x12, 0x09, 0x4e, 0x61, 0x6d, 0x65,
+            0x73, 0x70, 0x61, 0x63, 0x65, 0x12, 0x1a, 0x0a, 0x12, 0x0a, 0x02, 0x68, 0x6b, 0x12, 0x00, 0x1a,
+            0x00, 0x22, 0x00, 0x2a, 0x00, 0x32, 0x00, 0x38, 0x00, 0x42, 0x00, 0x12, 0x00, 0x1a, 0x02, 0x0a,
+            0x00, 0x1a, 0x00, 0x22, 0x00,
         ];
         let want = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "hk"}, "spec": {}});
         assert_eq!(decode(&body), Ok(want));
@@ -296,7 +360,11 @@ mod tests {
         for (name, fields) in MESSAGES.iter() {
             for field in fields.values().filter(|f| !scalars.contains(&f.kind)) {
                 let known = MESSAGES.contains_key(field.kind) || special(&[], field.kind).is_some();
-                assert!(known, "{name}.{} is a {}, which is not in the table", field.name, field.kind);
+                assert!(
+                    known,
+                    "{name}.{} is a {}, which is not in the table",
+                    field.name, field.kind
+                );
             }
         }
     }

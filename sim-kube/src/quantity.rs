@@ -15,16 +15,35 @@ enum Family {
 }
 
 const NANO: i128 = 1_000_000_000;
-const BINARY: &[(&str, u32)] = &[("Ki", 10), ("Mi", 20), ("Gi", 30), ("Ti", 40), ("Pi", 50), ("Ei", 60)];
-const DECIMAL: &[(&str, i32)] =
-    &[("n", -9), ("u", -6), ("m", -3), ("", 0), ("k", 3), ("M", 6), ("G", 9), ("T", 12), ("P", 15), ("E", 18)];
+const BINARY: &[(&str, u32)] = &[
+    ("Ki", 10),
+    ("Mi", 20),
+    ("Gi", 30),
+    ("Ti", 40),
+    ("Pi", 50),
+    ("Ei", 60),
+];
+const DECIMAL: &[(&str, i32)] = &[
+    ("n", -9),
+    ("u", -6),
+    ("m", -3),
+    ("", 0),
+    ("k", 3),
+    ("M", 6),
+    ("G", 9),
+    ("T", 12),
+    ("P", 15),
+    ("E", 18),
+];
 
 impl Quantity {
     pub(crate) fn parse(text: &str) -> Option<Quantity> {
-        let end = text.find(|c: char| !(c.is_ascii_digit() || "+-.".contains(c))).unwrap_or(text.len());
+        let end = text
+            .find(|c: char| !(c.is_ascii_digit() || "+-.".contains(c)))
+            .unwrap_or(text.len());
         let (number, suffix) = text.split_at(end);
         let negative = number.starts_with('-');
-        let digits = number.trim_start_matches(['+', '-']);
+        let digits = number.strip_prefix(['+', '-']).unwrap_or(number);
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
         if whole.is_empty() && fraction.is_empty() || fraction.contains('.') || digits.contains(['+', '-']) {
             return None;
@@ -38,12 +57,17 @@ impl Quantity {
         let mut value = mantissa.checked_mul(NANO)?;
         match scale {
             Scale::Two(bits) => value = value.checked_mul(1_i128.checked_shl(bits)?)?,
-            Scale::Ten(power) if power >= 0 => value = value.checked_mul(10_i128.checked_pow(power.unsigned_abs())?)?,
+            Scale::Ten(power) if power >= 0 => {
+                value = value.checked_mul(10_i128.checked_pow(power.unsigned_abs())?)?
+            }
             Scale::Ten(power) => value = divide_up(value, 10_i128.checked_pow(power.unsigned_abs())?),
         }
         let divisor = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
         let nanos = divide_up(value, divisor);
-        Some(Quantity { nanos: if negative { -nanos } else { nanos }, family })
+        Some(Quantity {
+            nanos: if negative { -nanos } else { nanos },
+            family,
+        })
     }
 
     pub(crate) fn is_negative(self) -> bool {
@@ -98,7 +122,9 @@ fn scale(suffix: &str) -> Option<(Family, Scale)> {
         return Some((Family::Decimal, Scale::Ten(*power)));
     }
     let exponent = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-    (-18..=18).contains(&exponent).then_some((Family::Exponent, Scale::Ten(exponent)))
+    (-18..=18)
+        .contains(&exponent)
+        .then_some((Family::Exponent, Scale::Ten(exponent)))
 }
 
 /// Go rounds what is too small up, away from zero.
@@ -127,7 +153,11 @@ mod tests {
             ("500Ki", "500Ki"),
             ("1G", "1G"),
         ] {
-            assert_eq!(Quantity::parse(text).map(Quantity::canonical).as_deref(), Some(want), "{text}");
+            assert_eq!(
+                Quantity::parse(text).map(Quantity::canonical).as_deref(),
+                Some(want),
+                "{text}"
+            );
         }
         for bad in ["", "x", "1.2.3", "1Qi", "--1", "1 Gi"] {
             assert_eq!(Quantity::parse(bad), None, "{bad:?}");

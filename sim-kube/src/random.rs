@@ -31,7 +31,10 @@ impl Random {
     pub(crate) fn suffix(&self, length: usize) -> String {
         let mut bytes = vec![0; length];
         self.fill(&mut bytes);
-        bytes.iter().map(|b| ALPHABET[*b as usize % ALPHABET.len()] as char).collect()
+        bytes
+            .iter()
+            .map(|b| ALPHABET[*b as usize % ALPHABET.len()] as char)
+            .collect()
     }
 
     pub(crate) fn serial(&self) -> [u8; 16] {

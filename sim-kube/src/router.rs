@@ -18,13 +18,25 @@ use crate::{discovery, openapi};
 
 /// Paths that nobody needs a name for.
 fn is_public(path: &str) -> bool {
-    matches!(path, "/version" | "/version/" | "/healthz" | "/livez" | "/readyz" | "/api/v1/namespaces/kube-public/configmaps/cluster-info")
-        || path.starts_with("/livez/")
+    matches!(
+        path,
+        "/version"
+            | "/version/"
+            | "/healthz"
+            | "/livez"
+            | "/readyz"
+            | "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+    ) || path.starts_with("/livez/")
         || path.starts_with("/readyz/")
         || path.starts_with("/healthz/")
 }
 
-pub(crate) async fn handle(inner: &Arc<Inner>, parts: &Parts, body: Bytes, identity: Option<Identity>) -> Reply {
+pub(crate) async fn handle(
+    inner: &Arc<Inner>,
+    parts: &Parts,
+    body: Bytes,
+    identity: Option<Identity>,
+) -> Reply {
     let result = serve(inner, parts, body, identity);
     match result {
         Ok(reply) => reply,
@@ -32,7 +44,9 @@ pub(crate) async fn handle(inner: &Arc<Inner>, parts: &Parts, body: Bytes, ident
             tracing::debug!(method = %parts.method, path = parts.uri.path(), code = error.code, error = %error.message, "refused");
             let mut reply = body::error(&error);
             if error.code == 401 {
-                reply.headers_mut().insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                reply
+                    .headers_mut()
+                    .insert(http::header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             reply
         }
@@ -40,18 +54,28 @@ pub(crate) async fn handle(inner: &Arc<Inner>, parts: &Parts, body: Bytes, ident
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> &'a str {
-    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+    headers
+        .get(name)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or_default()
 }
 
 fn authenticate(inner: &Inner, parts: &Parts, identity: Option<Identity>) -> Result<Identity> {
     let authorization = header(&parts.headers, &AUTHORIZATION);
-    let bearer = authorization.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, t)| t.trim());
+    let bearer = authorization
+        .split_once(' ')
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, t)| t.trim());
     match (identity, bearer) {
         (Some(identity), _) => Ok(identity),
         (None, Some(token)) => tokens::authenticate(inner, token).ok_or_else(ApiError::unauthorized),
         (None, None) => {
             let allowed = inner.options.anonymous == AnonymousAuth::Everywhere || is_public(parts.uri.path());
-            if allowed { Ok(Identity::anonymous()) } else { Err(ApiError::unauthorized()) }
+            if allowed {
+                Ok(Identity::anonymous())
+            } else {
+                Err(ApiError::unauthorized())
+            }
         }
     }
 }
@@ -59,26 +83,47 @@ fn authenticate(inner: &Inner, parts: &Parts, identity: Option<Identity>) -> Res
 /// `Impersonate-*` headers, each of which must be allowed.
 fn impersonate(inner: &Inner, parts: &Parts, user: Identity) -> Result<Identity> {
     let text = |v: &HeaderValue| v.to_str().unwrap_or_default().to_owned();
-    let name = parts.headers.get("impersonate-user").map(text).unwrap_or_default();
-    let groups: Vec<String> = parts.headers.get_all("impersonate-group").iter().map(text).collect();
+    let name = parts
+        .headers
+        .get("impersonate-user")
+        .map(text)
+        .unwrap_or_default();
+    let groups: Vec<String> = parts
+        .headers
+        .get_all("impersonate-group")
+        .iter()
+        .map(text)
+        .collect();
     let uid = parts.headers.get("impersonate-uid").map(text).unwrap_or_default();
     if name.is_empty() {
         if groups.is_empty() && uid.is_empty() {
             return Ok(user);
         }
-        return Err(ApiError::bad_request("requested impersonation without impersonating a user"));
+        return Err(ApiError::bad_request(
+            "requested impersonation without impersonating a user",
+        ));
     }
-    let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+    let account = name
+        .strip_prefix("system:serviceaccount:")
+        .and_then(|rest| rest.split_once(':'));
     let mut asks = vec![match account {
         Some((namespace, account)) => ("serviceaccounts", namespace.to_owned(), account.to_owned()),
         None => ("users", String::new(), name.clone()),
     }];
-    asks.extend(groups.iter().map(|group| ("groups", String::new(), group.clone())));
+    asks.extend(
+        groups
+            .iter()
+            .map(|group| ("groups", String::new(), group.clone())),
+    );
     if !uid.is_empty() {
         asks.push(("uids", String::new(), uid.clone()));
     }
     for (resource, namespace, target) in asks {
-        let group = if resource == "uids" { "authentication.k8s.io" } else { "" };
+        let group = if resource == "uids" {
+            "authentication.k8s.io"
+        } else {
+            ""
+        };
         let ask = Attributes {
             verb: "impersonate".into(),
             group: group.into(),
@@ -94,10 +139,21 @@ fn impersonate(inner: &Inner, parts: &Parts, user: Identity) -> Result<Identity>
         }
     }
     let mut groups = groups;
-    if groups.is_empty() && let Some((namespace, _)) = account {
-        groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
+    if groups.is_empty()
+        && let Some((namespace, _)) = account
+    {
+        groups = vec![
+            "system:serviceaccounts".to_owned(),
+            format!("system:serviceaccounts:{namespace}"),
+        ];
     }
-    let mut out = Identity { user: name, uid, groups, ..Identity::default() }.authenticated();
+    let mut out = Identity {
+        user: name,
+        uid,
+        groups,
+        ..Identity::default()
+    }
+    .authenticated();
     for (key, value) in &parts.headers {
         if let Some(extra) = key.as_str().strip_prefix("impersonate-extra-") {
             out = out.with_extra(&crate::path::decode(extra, false), text(value));
@@ -141,7 +197,9 @@ fn serve(inner: &Arc<Inner>, parts: &Parts, body: Bytes, identity: Option<Identi
         target.namespace = target.name.clone();
     }
     let mut ask = Attributes::of(&target, verb);
-    let resource = inner.registry.find(&target.group, &target.version, &target.resource);
+    let resource = inner
+        .registry
+        .find(&target.group, &target.version, &target.resource);
     if let (Some(resource), "list" | "watch") = (&resource, verb)
         && target.name.is_empty()
         && let Some(selector) = query.get("fieldSelector")
@@ -157,7 +215,9 @@ fn serve(inner: &Arc<Inner>, parts: &Parts, body: Bytes, identity: Option<Identi
         }
         return Err(ask.refusal(&user, &verdict));
     }
-    let Some(resource) = resource else { return Err(ApiError::page_not_found()) };
+    let Some(resource) = resource else {
+        return Err(ApiError::page_not_found());
+    };
     if resource.namespaced && target.namespace.is_empty() && !target.name.is_empty() {
         return Err(ApiError::page_not_found());
     }
@@ -177,7 +237,11 @@ fn serve(inner: &Arc<Inner>, parts: &Parts, body: Bytes, identity: Option<Identi
     if !resource.namespaced {
         target.namespace.clear();
     }
-    let verb = if verb == "watch" && !target.name.is_empty() { "get" } else { verb };
+    let verb = if verb == "watch" && !target.name.is_empty() {
+        "get"
+    } else {
+        verb
+    };
     let ctx = Ctx::new(inner, user, target, query, resource, known, body);
     let mut reply = verbs::dispatch(&ctx, verb)?;
     for text in ctx.take_warnings() {
@@ -218,7 +282,13 @@ fn review(
     Ok(body::json(StatusCode::CREATED, &value))
 }
 
-fn serve_plain(inner: &Arc<Inner>, parts: &Parts, user: &Identity, target: &Target, query: &Query) -> Result<Reply> {
+fn serve_plain(
+    inner: &Arc<Inner>,
+    parts: &Parts,
+    user: &Identity,
+    target: &Target,
+    query: &Query,
+) -> Result<Reply> {
     let path = parts.uri.path();
     let ask = Attributes::of(target, &plain_verb(&parts.method));
     if !is_public(path) {
@@ -232,25 +302,42 @@ fn serve_plain(inner: &Arc<Inner>, parts: &Parts, user: &Identity, target: &Targ
     }
     let accept = header(&parts.headers, &ACCEPT);
     match path.trim_end_matches('/') {
-        "/version" => Ok(body::json(StatusCode::OK, &discovery::version())),
+        "/version" => {
+            // Indented, as the real server's is and `kubectl get --raw` shows.
+            let text = serde_json::to_string_pretty(&discovery::version()).unwrap_or_default();
+            Ok(body::bytes(StatusCode::OK, "application/json", text))
+        }
         "/healthz" | "/livez" | "/readyz" => Ok(health(path, query)),
         "/.well-known/openid-configuration" => Ok(body::json(StatusCode::OK, &discovery::openid())),
         "/openid/v1/jwks" => Ok(body::json(StatusCode::OK, &inner.service_account_key.jwks())),
-        "/metrics" => Ok(body::text(StatusCode::OK, format!("apiserver_storage_resource_version {}\n", inner.store.version()))),
+        "/metrics" => Ok(body::text(
+            StatusCode::OK,
+            format!("apiserver_storage_resource_version {}\n", inner.store.version()),
+        )),
         "/openapi/v2" => openapi::v2(inner, accept),
         "/openapi/v3" => Ok(openapi::index(inner)),
         other => {
             if let Some(group_version) = other.strip_prefix("/openapi/v3/") {
                 return openapi::document(inner, group_version);
             }
-            discovery::serve(inner, other, accept, header(&parts.headers, &http::header::IF_NONE_MATCH))
+            discovery::serve(
+                inner,
+                other,
+                accept,
+                header(&parts.headers, &http::header::IF_NONE_MATCH),
+            )
         }
     }
 }
 
 const CHECKS: &[&str] = &[
-    "ping", "log", "informer-sync", "poststarthook/start-apiextensions-controllers", "poststarthook/crd-informer-synced",
-    "poststarthook/start-system-namespaces-controller", "poststarthook/rbac/bootstrap-roles",
+    "ping",
+    "log",
+    "informer-sync",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/rbac/bootstrap-roles",
 ];
 
 fn health(path: &str, query: &Query) -> Reply {

@@ -76,9 +76,15 @@ fn roles(inner: &Inner) {
 }
 
 fn binding(name: &str, namespace: &str, role: (&str, &str), subjects: &[(&str, &str)]) -> Value {
-    let subjects: Vec<Value> =
-        subjects.iter().map(|(kind, name)| json!({"kind": kind, "name": name, "apiGroup": GROUP})).collect();
-    let kind = if namespace.is_empty() { "ClusterRoleBinding" } else { "RoleBinding" };
+    let subjects: Vec<Value> = subjects
+        .iter()
+        .map(|(kind, name)| json!({"kind": kind, "name": name, "apiGroup": GROUP}))
+        .collect();
+    let kind = if namespace.is_empty() {
+        "ClusterRoleBinding"
+    } else {
+        "RoleBinding"
+    };
     let mut value = json!({
         "kind": kind, "apiVersion": format!("{GROUP}/v1"), "metadata": {"name": name},
         "roleRef": {"apiGroup": GROUP, "kind": role.0, "name": role.1}, "subjects": subjects,
@@ -101,15 +107,37 @@ const JOINERS: &str = "system:bootstrappers:kubeadm:default-node-token";
 /// What `kubeadm init` creates so that nodes can join (phases bootstrap-token and upload-config).
 fn kubeadm_roles(inner: &Inner) {
     let (roles, bindings) = (format!("{GROUP}/roles"), format!("{GROUP}/rolebindings"));
-    let (cluster_roles, cluster_bindings) = (format!("{GROUP}/clusterroles"), format!("{GROUP}/clusterrolebindings"));
-    put(inner, &roles, reader("kubeadm:bootstrap-signer-clusterinfo", "kube-public", "cluster-info"));
+    let (cluster_roles, cluster_bindings) = (
+        format!("{GROUP}/clusterroles"),
+        format!("{GROUP}/clusterrolebindings"),
+    );
+    put(
+        inner,
+        &roles,
+        reader(
+            "kubeadm:bootstrap-signer-clusterinfo",
+            "kube-public",
+            "cluster-info",
+        ),
+    );
     let anonymous = [("User", "system:anonymous")];
     let signer = ("Role", "kubeadm:bootstrap-signer-clusterinfo");
-    put(inner, &bindings, binding(signer.1, "kube-public", signer, &anonymous));
+    put(
+        inner,
+        &bindings,
+        binding(signer.1, "kube-public", signer, &anonymous),
+    );
     let both = [("Group", JOINERS), ("Group", "system:nodes")];
-    for (name, config_map) in [("kubeadm:nodes-kubeadm-config", "kubeadm-config"), ("kubeadm:kubelet-config", "kubelet-config")] {
+    for (name, config_map) in [
+        ("kubeadm:nodes-kubeadm-config", "kubeadm-config"),
+        ("kubeadm:kubelet-config", "kubelet-config"),
+    ] {
         put(inner, &roles, reader(name, "kube-system", config_map));
-        put(inner, &bindings, binding(name, "kube-system", ("Role", name), &both));
+        put(
+            inner,
+            &bindings,
+            binding(name, "kube-system", ("Role", name), &both),
+        );
     }
     let get_nodes = json!({
         "kind": "ClusterRole", "apiVersion": format!("{GROUP}/v1"), "metadata": {"name": "kubeadm:get-nodes"},
@@ -120,11 +148,27 @@ fn kubeadm_roles(inner: &Inner) {
     let csr = "system:certificates.k8s.io:certificatesigningrequests";
     for (name, role, subjects) in [
         ("kubeadm:get-nodes", "kubeadm:get-nodes".to_owned(), joiners),
-        ("kubeadm:kubelet-bootstrap", "system:node-bootstrapper".to_owned(), joiners),
-        ("kubeadm:node-autoapprove-bootstrap", format!("{csr}:nodeclient"), joiners),
-        ("kubeadm:node-autoapprove-certificate-rotation", format!("{csr}:selfnodeclient"), [("Group", "system:nodes")]),
+        (
+            "kubeadm:kubelet-bootstrap",
+            "system:node-bootstrapper".to_owned(),
+            joiners,
+        ),
+        (
+            "kubeadm:node-autoapprove-bootstrap",
+            format!("{csr}:nodeclient"),
+            joiners,
+        ),
+        (
+            "kubeadm:node-autoapprove-certificate-rotation",
+            format!("{csr}:selfnodeclient"),
+            [("Group", "system:nodes")],
+        ),
     ] {
-        put(inner, &cluster_bindings, binding(name, "", ("ClusterRole", &role), &subjects));
+        put(
+            inner,
+            &cluster_bindings,
+            binding(name, "", ("ClusterRole", &role), &subjects),
+        );
     }
 }
 
@@ -136,26 +180,58 @@ fn configuration(inner: &Inner) {
     let url = &inner.options.advertise_url;
     let endpoint = url.trim_start_matches("https://").trim_end_matches('/');
     let info = kubeconfig::render(url, inner.pki.ca_pem(), "", &Credential::None);
-    put(inner, "/configmaps", config_map("kube-public", "cluster-info", json!({"kubeconfig": info})));
+    put(
+        inner,
+        "/configmaps",
+        config_map("kube-public", "cluster-info", json!({"kubeconfig": info})),
+    );
     let cluster = format!(
         "apiVersion: kubeadm.k8s.io/v1beta4\ncertificatesDir: /etc/kubernetes/pki\nclusterName: kubernetes\n\
          controlPlaneEndpoint: {endpoint}\ndns: {{}}\netcd:\n  local:\n    dataDir: /var/lib/etcd\n\
          imageRepository: registry.k8s.io\nkind: ClusterConfiguration\nkubernetesVersion: {KUBERNETES_VERSION}\n\
          networking:\n  dnsDomain: cluster.local\n  serviceSubnet: 10.96.0.0/16\n"
     );
-    put(inner, "/configmaps", config_map("kube-system", "kubeadm-config", json!({"ClusterConfiguration": cluster})));
+    put(
+        inner,
+        "/configmaps",
+        config_map(
+            "kube-system",
+            "kubeadm-config",
+            json!({"ClusterConfiguration": cluster}),
+        ),
+    );
     let kubelet = "apiVersion: kubelet.config.k8s.io/v1beta1\nauthentication:\n  anonymous:\n    enabled: false\n  \
         webhook:\n    enabled: true\nauthorization:\n  mode: Webhook\ncgroupDriver: systemd\nclusterDNS:\n- 10.96.0.10\n\
         clusterDomain: cluster.local\nkind: KubeletConfiguration\nrotateCertificates: true\n";
-    put(inner, "/configmaps", config_map("kube-system", "kubelet-config", json!({"kubelet": kubelet})));
+    put(
+        inner,
+        "/configmaps",
+        config_map("kube-system", "kubelet-config", json!({"kubelet": kubelet})),
+    );
     let authentication = json!({"client-ca-file": inner.pki.ca_pem()});
-    put(inner, "/configmaps", config_map("kube-system", "extension-apiserver-authentication", authentication));
+    put(
+        inner,
+        "/configmaps",
+        config_map(
+            "kube-system",
+            "extension-apiserver-authentication",
+            authentication,
+        ),
+    );
 }
 
 fn priority_classes(inner: &Inner) {
     for (name, value, about) in [
-        ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
-        ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+        (
+            "system-cluster-critical",
+            2_000_000_000,
+            "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+        ),
+        (
+            "system-node-critical",
+            2_000_001_000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
     ] {
         let class = json!({
             "kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name}, "value": value,

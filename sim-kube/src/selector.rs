@@ -57,7 +57,9 @@ fn tokens(text: &str) -> Vec<Token> {
             rest = &rest[symbol.len()..];
             continue;
         }
-        let end = rest.find(|c: char| c.is_whitespace() || "=!,()<>".contains(c)).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_whitespace() || "=!,()<>".contains(c))
+            .unwrap_or(rest.len());
         out.push(Token::Word(rest[..end].to_owned()));
         rest = &rest[end..];
     }
@@ -82,7 +84,8 @@ impl Parser {
     }
 
     fn take(&mut self, symbol: &str) -> bool {
-        let found = *self.peek() == Token::Word(symbol.to_owned()) || matches!(self.peek(), Token::Symbol(s) if *s == symbol);
+        let found = *self.peek() == Token::Word(symbol.to_owned())
+            || matches!(self.peek(), Token::Symbol(s) if *s == symbol);
         if found {
             self.at += 1;
         }
@@ -99,7 +102,10 @@ impl Parser {
     fn requirement(&mut self) -> Parse<Requirement> {
         if self.take("!") {
             let key = checked_key(self.word("identifier")?)?;
-            return Ok(Requirement { key, test: Test::Absent });
+            return Ok(Requirement {
+                key,
+                test: Test::Absent,
+            });
         }
         let key = checked_key(self.word("identifier")?)?;
         let test = match self.peek() {
@@ -119,16 +125,27 @@ impl Parser {
                 let bound = word.parse().map_err(|_| {
                     format!("values[0][{key}]: Invalid value: {word:?}: for 'Gt', 'Lt' operators, the value must be an integer")
                 })?;
-                if greater { Test::Greater(bound) } else { Test::Less(bound) }
+                if greater {
+                    Test::Greater(bound)
+                } else {
+                    Test::Less(bound)
+                }
             }
             Token::Word(word) if word == "in" || word == "notin" => {
                 let within = word == "in";
                 self.at += 1;
                 let values = self.values()?;
-                if within { Test::In(values) } else { Test::NotIn(values) }
+                if within {
+                    Test::In(values)
+                } else {
+                    Test::NotIn(values)
+                }
             }
             other => {
-                return Err(format!("found '{}', expected: in, notin, =, ==, !=, gt, lt", other.text()));
+                return Err(format!(
+                    "found '{}', expected: in, notin, =, ==, !=, gt, lt",
+                    other.text()
+                ));
             }
         };
         Ok(Requirement { key, test })
@@ -152,7 +169,12 @@ impl Parser {
                 Token::Word(word) => values.push(checked_value(word)?),
                 Token::Symbol(",") => {}
                 Token::Symbol(")") => break,
-                other => return Err(format!("found '{}', expected: ',', ')' or identifier", other.text())),
+                other => {
+                    return Err(format!(
+                        "found '{}', expected: ',', ')' or identifier",
+                        other.text()
+                    ));
+                }
             }
         }
         if values.is_empty() {
@@ -178,7 +200,10 @@ fn checked_value(value: String) -> Parse<String> {
 
 impl Labels {
     pub(crate) fn parse(text: &str) -> Result<Labels> {
-        let mut parser = Parser { tokens: tokens(text), at: 0 };
+        let mut parser = Parser {
+            tokens: tokens(text),
+            at: 0,
+        };
         let mut out = Vec::new();
         while *parser.peek() != Token::End {
             let requirement = parser
@@ -189,7 +214,10 @@ impl Labels {
                 Token::End => break,
                 Token::Symbol(",") => {}
                 other => {
-                    let message = format!("unable to parse requirement: found '{}', expected: ',' or 'end of string'", other.text());
+                    let message = format!(
+                        "unable to parse requirement: found '{}', expected: ',' or 'end of string'",
+                        other.text()
+                    );
                     return Err(ApiError::bad_request(message));
                 }
             }
@@ -202,7 +230,10 @@ impl Labels {
         let mut out = Vec::new();
         for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
             let value = value.as_str().unwrap_or_default().to_owned();
-            out.push(Requirement { key: key.clone(), test: Test::In(vec![value]) });
+            out.push(Requirement {
+                key: key.clone(),
+                test: Test::In(vec![value]),
+            });
         }
         for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
             let key = expression["key"].as_str().unwrap_or_default().to_owned();
@@ -240,8 +271,12 @@ impl Requirement {
             Test::Absent => value.is_none(),
             Test::In(values) => value.is_some_and(|v| values.iter().any(|w| w == v)),
             Test::NotIn(values) => value.is_none_or(|v| values.iter().all(|w| w != v)),
-            Test::Greater(bound) => value.and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v > *bound),
-            Test::Less(bound) => value.and_then(|v| v.parse::<i64>().ok()).is_some_and(|v| v < *bound),
+            Test::Greater(bound) => value
+                .and_then(|v| v.parse::<i64>().ok())
+                .is_some_and(|v| v > *bound),
+            Test::Less(bound) => value
+                .and_then(|v| v.parse::<i64>().ok())
+                .is_some_and(|v| v < *bound),
         }
     }
 }
@@ -252,19 +287,46 @@ pub(crate) struct Fields(Vec<(String, bool, String)>);
 
 /// What the real server lets one select by, beyond name and namespace: `group/resource`, fields.
 const SELECTABLE: &[(&str, &[&str])] = &[
-    ("/pods", &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
-        "status.phase", "status.podIP", "status.nominatedNodeName"]),
+    (
+        "/pods",
+        &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ],
+    ),
     ("/nodes", &["spec.unschedulable"]),
     ("/namespaces", &["status.phase"]),
     ("/secrets", &["type"]),
     ("/services", &["spec.clusterIP", "spec.type"]),
-    ("/events", &["involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
-        "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason",
-        "reportingComponent", "source", "type"]),
+    (
+        "/events",
+        &[
+            "involvedObject.kind",
+            "involvedObject.namespace",
+            "involvedObject.name",
+            "involvedObject.uid",
+            "involvedObject.apiVersion",
+            "involvedObject.resourceVersion",
+            "involvedObject.fieldPath",
+            "reason",
+            "reportingComponent",
+            "source",
+            "type",
+        ],
+    ),
     ("/replicationcontrollers", &["status.replicas"]),
     ("apps/replicasets", &["status.replicas"]),
     ("batch/jobs", &["status.successful"]),
-    ("certificates.k8s.io/certificatesigningrequests", &["spec.signerName"]),
+    (
+        "certificates.k8s.io/certificatesigningrequests",
+        &["spec.signerName"],
+    ),
 ];
 
 impl Fields {
@@ -298,11 +360,16 @@ impl Fields {
 
     /// The name that a selector pins, as `kubectl get NAME --watch` does.
     pub(crate) fn pinned(&self, field: &str) -> Option<&str> {
-        self.0.iter().find(|(key, equal, _)| key == field && *equal).map(|(_, _, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(key, equal, _)| key == field && *equal)
+            .map(|(_, _, value)| value.as_str())
     }
 
     pub(crate) fn matches(&self, object: &Value, resource: &Resource) -> bool {
-        self.0.iter().all(|(key, equal, wanted)| (field(object, key, resource) == *wanted) == *equal)
+        self.0
+            .iter()
+            .all(|(key, equal, wanted)| (field(object, key, resource) == *wanted) == *equal)
     }
 }
 
@@ -331,11 +398,16 @@ fn supported(key: &str, resource: &Resource) -> bool {
     if let Some(custom) = &resource.custom {
         return custom.selectable.iter().any(|(path, _)| path == key);
     }
-    SELECTABLE.iter().any(|(storage, fields)| **storage == *resource.storage && fields.contains(&key))
+    SELECTABLE
+        .iter()
+        .any(|(storage, fields)| **storage == *resource.storage && fields.contains(&key))
 }
 
 fn field(object: &Value, key: &str, resource: &Resource) -> String {
-    let custom = resource.custom.as_ref().and_then(|c| c.selectable.iter().find(|(path, _)| path == key));
+    let custom = resource
+        .custom
+        .as_ref()
+        .and_then(|c| c.selectable.iter().find(|(path, _)| path == key));
     let found = match custom {
         Some((_, path)) => path.first(object),
         None => match (&*resource.storage, key) {
@@ -346,7 +418,9 @@ fn field(object: &Value, key: &str, resource: &Resource) -> String {
     };
     match found {
         Some(Value::String(text)) => text.clone(),
-        Some(Value::Null) | None if matches!(key, "spec.unschedulable" | "spec.hostNetwork") => "false".into(),
+        Some(Value::Null) | None if matches!(key, "spec.unschedulable" | "spec.hostNetwork") => {
+            "false".into()
+        }
         Some(Value::Null) | None => String::new(),
         Some(other) => other.to_string(),
     }
@@ -375,13 +449,40 @@ mod tests {
             ("n > 5", false),
             ("app in (one,fr),!gone", true),
         ] {
-            assert_eq!(Labels::parse(text).expect(text).matches(&object), want, "{text:?}");
+            assert_eq!(
+                Labels::parse(text).expect(text).matches(&object),
+                want,
+                "{text:?}"
+            );
         }
         for (text, error) in [
-            ("a===b", "unable to parse requirement: found '=', expected: identifier"),
+            (
+                "a===b",
+                "unable to parse requirement: found '=', expected: identifier",
+            ),
             ("a in b", "unable to parse requirement: found 'b' expected: '('"),
         ] {
             assert_eq!(Labels::parse(text).expect_err(text).message, error, "{text:?}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Whatever a client writes: an answer, never a panic.
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "\\PC{0,40}|[a-z=!,() <>]{0,30}") {
+            let _ = Labels::parse(&text);
+            let _ = split_terms(&text);
+            let _ = crate::path::Query::parse(&text);
+            let _ = crate::path::Target::parse(&text);
+            let _ = crate::schema::columns::JsonPath::parse(&text);
+            let _ = crate::quantity::Quantity::parse(&text).map(crate::quantity::Quantity::canonical);
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..80)) {
+            let _ = crate::protobuf::decode(&bytes);
+            let whole = [b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Pod\x12\x50".as_slice(), &bytes].concat();
+            let _ = crate::protobuf::decode(&whole);
         }
     }
 }

@@ -35,15 +35,26 @@ where
     let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, accept)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the TLS handshake took longer than 15 s"))??;
-    let identity = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(auth::from_certificate);
+    let identity = stream
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .map(auth::from_certificate);
     let service = match identity {
         None => server.unidentified(),
         Some(Ok(identity)) => server.identified(identity),
         Some(Err(error)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
     };
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(STREAMS_MAX);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX);
     builder
         .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
         .await

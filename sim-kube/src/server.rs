@@ -103,7 +103,9 @@ pub struct ApiServer {
 
 impl std::fmt::Debug for ApiServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiServer").field("options", &self.inner.options).finish_non_exhaustive()
+        f.debug_struct("ApiServer")
+            .field("options", &self.inner.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -131,7 +133,9 @@ impl ApiServer {
             options,
         };
         seed::cluster(&inner);
-        ApiServer { inner: Arc::new(inner) }
+        ApiServer {
+            inner: Arc::new(inner),
+        }
     }
 
     /// The controllers that even an empty cluster runs. Never returns; the caller owns the task.
@@ -160,9 +164,21 @@ impl ApiServer {
             self.add_token(&token, user, groups);
             return kubeconfig::render(url, ca, user, &Credential::Token(&token));
         }
-        let leaf = self.inner.pki.client(user, groups, &self.inner.random).expect("a client certificate can be signed");
+        let leaf = self
+            .inner
+            .pki
+            .client(user, groups, &self.inner.random)
+            .expect("a client certificate can be signed");
         let key = leaf.key.serialize_pem();
-        kubeconfig::render(url, ca, user, &Credential::Certificate { chain_pem: &leaf.pem, key_pem: &key })
+        kubeconfig::render(
+            url,
+            ca,
+            user,
+            &Credential::Certificate {
+                chain_pem: &leaf.pem,
+                key_pem: &key,
+            },
+        )
     }
 
     /// Makes a bearer token known.
@@ -177,11 +193,17 @@ impl ApiServer {
     }
 
     pub(crate) fn identified(&self, identity: Identity) -> IdentifiedService {
-        IdentifiedService { server: self.clone(), identity: Some(Arc::new(identity)) }
+        IdentifiedService {
+            server: self.clone(),
+            identity: Some(Arc::new(identity)),
+        }
     }
 
     pub(crate) fn unidentified(&self) -> IdentifiedService {
-        IdentifiedService { server: self.clone(), identity: None }
+        IdentifiedService {
+            server: self.clone(),
+            identity: None,
+        }
     }
 
     /// TLS 1.2 and 1.3 with a serving certificate for `Options::sans`; client certificates are optional.
@@ -190,8 +212,15 @@ impl ApiServer {
     /// If a name in `Options::sans` is neither an IP address nor a DNS name.
     pub fn tls(&self) -> Arc<rustls::ServerConfig> {
         let inner = &self.inner;
-        let make = || -> Result<_, PkiError> { inner.pki.tls(&inner.options.sans, inner.options.now.clone(), &inner.random) };
-        inner.tls.get_or_init(|| make().expect("`Options::sans` holds IP addresses and DNS names only")).clone()
+        let make = || -> Result<_, PkiError> {
+            inner
+                .pki
+                .tls(&inner.options.sans, inner.options.now.clone(), &inner.random)
+        };
+        inner
+            .tls
+            .get_or_init(|| make().expect("`Options::sans` holds IP addresses and DNS names only"))
+            .clone()
     }
 
     fn answer<B>(&self, request: Request<B>, identity: Option<Arc<Identity>>) -> Answer
@@ -201,7 +230,9 @@ impl ApiServer {
         let inner = self.inner.clone();
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let identity = identity.map(|i| (*i).clone()).or_else(|| parts.extensions.get::<Identity>().cloned());
+            let identity = identity
+                .map(|i| (*i).clone())
+                .or_else(|| parts.extensions.get::<Identity>().cloned());
             let response = match body::read(body).await {
                 Ok(bytes) => router::handle(&inner, &parts, bytes, identity).await,
                 Err(error) => body::error(&error),

@@ -28,42 +28,75 @@ pub(crate) struct Cause {
 
 impl Cause {
     fn new(reason: &'static str, field: impl Into<String>, message: String) -> Cause {
-        Cause { reason, message, field: field.into() }
+        Cause {
+            reason,
+            message,
+            field: field.into(),
+        }
     }
     pub(crate) fn required(field: impl Into<String>, detail: &str) -> Cause {
-        let message = if detail.is_empty() { "Required value".into() } else { format!("Required value: {detail}") };
+        let message = if detail.is_empty() {
+            "Required value".into()
+        } else {
+            format!("Required value: {detail}")
+        };
         Cause::new("FieldValueRequired", field, message)
     }
     pub(crate) fn invalid(field: impl Into<String>, value: &Value, detail: impl AsRef<str>) -> Cause {
-        Cause::new("FieldValueInvalid", field, format!("Invalid value: {}: {}", shown(value), detail.as_ref()))
+        Cause::new(
+            "FieldValueInvalid",
+            field,
+            format!("Invalid value: {}: {}", shown(value), detail.as_ref()),
+        )
     }
     /// A type error as kube-openapi prints it: the value is the name of its type.
     pub(crate) fn invalid_text(field: impl Into<String>, message: impl Into<String>) -> Cause {
-        Cause::new("FieldValueInvalid", field, format!("Invalid value: {}", message.into()))
+        Cause::new(
+            "FieldValueInvalid",
+            field,
+            format!("Invalid value: {}", message.into()),
+        )
     }
     pub(crate) fn type_invalid(field: impl Into<String>, message: impl Into<String>) -> Cause {
-        Cause::new("FieldValueTypeInvalid", field, format!("Invalid value: {}", message.into()))
+        Cause::new(
+            "FieldValueTypeInvalid",
+            field,
+            format!("Invalid value: {}", message.into()),
+        )
     }
     pub(crate) fn not_supported(field: impl Into<String>, value: &Value, allowed: &[Value]) -> Cause {
         let allowed: Vec<String> = allowed.iter().map(shown).collect();
-        let message = format!("Unsupported value: {}: supported values: {}", shown(value), allowed.join(", "));
+        let message = format!(
+            "Unsupported value: {}: supported values: {}",
+            shown(value),
+            allowed.join(", ")
+        );
         Cause::new("FieldValueNotSupported", field, message)
     }
     pub(crate) fn duplicate(field: impl Into<String>, value: &Value) -> Cause {
-        Cause::new("FieldValueDuplicate", field, format!("Duplicate value: {}", shown(value)))
+        Cause::new(
+            "FieldValueDuplicate",
+            field,
+            format!("Duplicate value: {}", shown(value)),
+        )
     }
     pub(crate) fn forbidden(field: impl Into<String>, detail: impl AsRef<str>) -> Cause {
-        Cause::new("FieldValueForbidden", field, format!("Forbidden: {}", detail.as_ref()))
+        Cause::new(
+            "FieldValueForbidden",
+            field,
+            format!("Forbidden: {}", detail.as_ref()),
+        )
     }
     pub(crate) fn too_many(field: impl Into<String>, actual: usize, limit: u64) -> Cause {
         let message = format!("Too many: {actual}: must have at most {limit} items");
         Cause::new("FieldValueTooMany", field, message)
     }
     pub(crate) fn too_long(field: impl Into<String>, limit: u64) -> Cause {
-        Cause::new("FieldValueTooLong", field, format!("Too long: may not be more than {limit} bytes"))
-    }
-    pub(crate) fn not_found(field: impl Into<String>, value: &Value) -> Cause {
-        Cause::new("FieldValueNotFound", field, format!("Not found: {}", shown(value)))
+        Cause::new(
+            "FieldValueTooLong",
+            field,
+            format!("Too long: may not be more than {limit} bytes"),
+        )
     }
     fn text(&self) -> String {
         format!("{}: {}", self.field, self.message)
@@ -76,7 +109,11 @@ fn shown(value: &Value) -> String {
 
 /// `resource.group` and `Kind.group`, without the dot for the core group.
 pub(crate) fn qualified(name: &str, group: &str) -> String {
-    if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
+    if group.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{name}.{group}")
+    }
 }
 
 fn details(name: &str, group: &str, kind: &str) -> Map<String, Value> {
@@ -90,8 +127,20 @@ fn details(name: &str, group: &str, kind: &str) -> Map<String, Value> {
 }
 
 impl ApiError {
-    fn make(code: u16, reason: &'static str, message: impl Into<String>, details: Option<Value>) -> Box<ApiError> {
-        Box::new(ApiError { code, reason, message: message.into(), details, retry_after: None, plain: false })
+    fn make(
+        code: u16,
+        reason: &'static str,
+        message: impl Into<String>,
+        details: Option<Value>,
+    ) -> Box<ApiError> {
+        Box::new(ApiError {
+            code,
+            reason,
+            message: message.into(),
+            details,
+            retry_after: None,
+            plain: false,
+        })
     }
 
     pub(crate) fn page_not_found() -> Box<ApiError> {
@@ -107,19 +156,35 @@ impl ApiError {
     }
     pub(crate) fn not_found(group: &str, resource: &str, name: &str) -> Box<ApiError> {
         let message = format!("{} {name:?} not found", qualified(resource, group));
-        ApiError::make(404, "NotFound", message, Some(details(name, group, resource).into()))
+        ApiError::make(
+            404,
+            "NotFound",
+            message,
+            Some(details(name, group, resource).into()),
+        )
     }
     pub(crate) fn already_exists(group: &str, resource: &str, name: &str) -> Box<ApiError> {
         let message = format!("{} {name:?} already exists", qualified(resource, group));
-        ApiError::make(409, "AlreadyExists", message, Some(details(name, group, resource).into()))
+        ApiError::make(
+            409,
+            "AlreadyExists",
+            message,
+            Some(details(name, group, resource).into()),
+        )
     }
     pub(crate) fn conflict(group: &str, resource: &str, name: &str, why: &str) -> Box<ApiError> {
         let what = qualified(resource, group);
         let message = format!("Operation cannot be fulfilled on {what} {name:?}: {why}");
-        ApiError::make(409, "Conflict", message, Some(details(name, group, resource).into()))
+        ApiError::make(
+            409,
+            "Conflict",
+            message,
+            Some(details(name, group, resource).into()),
+        )
     }
     pub(crate) fn modified(group: &str, resource: &str, name: &str) -> Box<ApiError> {
-        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        let why =
+            "the object has been modified; please apply your changes to the latest version and try again";
         ApiError::conflict(group, resource, name, why)
     }
     pub(crate) fn apply_conflict(conflicts: &[(String, String)]) -> Box<ApiError> {
@@ -149,9 +214,16 @@ impl ApiError {
         ApiError::make(409, "Conflict", message, Some(json!({"causes": causes})))
     }
     pub(crate) fn invalid(kind: &str, group: &str, name: &str, causes: Vec<Cause>) -> Box<ApiError> {
-        let text = match causes.as_slice() {
-            [one] => one.text(),
-            many => format!("[{}]", many.iter().map(Cause::text).collect::<Vec<_>>().join(", ")),
+        // An aggregate says each thing once, though all causes are listed.
+        let mut texts: Vec<String> = Vec::new();
+        for text in causes.iter().map(Cause::text) {
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        let text = match texts.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
         };
         let message = format!("{} {name:?} is invalid: {text}", qualified(kind, group));
         let mut details = details(name, group, kind);
@@ -172,8 +244,9 @@ impl ApiError {
         ApiError::make(405, "MethodNotAllowed", message, Some(json!({})))
     }
     pub(crate) fn unsupported_media(accepted: &str) -> Box<ApiError> {
-        let message =
-            format!("the body of the request was in an unknown format - accepted media types include: {accepted}");
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {accepted}"
+        );
         ApiError::make(415, "UnsupportedMediaType", message, None)
     }
     pub(crate) fn not_acceptable() -> Box<ApiError> {
@@ -188,7 +261,12 @@ impl ApiError {
         } else {
             format!("{what} {name:?} is forbidden: {why}")
         };
-        ApiError::make(403, "Forbidden", message, Some(details(name, group, resource).into()))
+        ApiError::make(
+            403,
+            "Forbidden",
+            message,
+            Some(details(name, group, resource).into()),
+        )
     }
     pub(crate) fn forbidden_path(why: &str) -> Box<ApiError> {
         ApiError::make(403, "Forbidden", format!("forbidden: {why}"), Some(json!({})))

@@ -8,33 +8,31 @@
 //! Until `seal` there is no partition table on the disk, neither the image's nor an older one: a power cut, a broken
 //! download or a wrong checksum leaves a disk that no firmware boots.
 
-use std::io::Read;
+mod finish;
+mod info;
+mod stream;
+
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use steelyard_agent_api::{ImageInfo, ImageWritten, Node};
+use steelyard_agent_api::{ImageInfo, Node};
 
+use self::finish::{DriveWrite, Sealing};
+use self::info::{authorization, invalid, name, not_raw};
+use self::stream::Stream;
 use super::{Context, Job, State, zero};
 use crate::checksum::{self, Expected, Wanted};
-use crate::drive::{self, ConfigDrive, FETCH_MAX};
+use crate::drive::{ConfigDrive, FETCH_MAX};
 use crate::event::{Action, BodyMode, HttpEvent, HttpFailure, HttpId};
 use crate::failure::Failure;
 use crate::format;
-use crate::hash::{Algorithm, Hasher};
+use crate::hash::Algorithm;
 use crate::hints;
 use crate::platform::Platform;
-use crate::table::{Partition, Table, TableError, disk_identifier};
 
 /// What is held back: the partition table and anything that firmware could take for one. Partitions start behind it.
 const HEAD: usize = 1 << 20;
 /// Unit of writing: aligned, and small enough that a hundred hosts in one process buffer little.
 const CHUNK: usize = 256 * 1024;
-/// Bytes of the config drive written in one slice.
-const DRIVE_SLICE: usize = 1 << 20;
-
 /// In which form the result is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reporting {
@@ -51,17 +49,6 @@ struct Target {
     serial: Option<String>,
     size: u64,
     sector: u64,
-}
-
-/// The download under way.
-struct Stream {
-    head: Vec<u8>,
-    buffer: Vec<u8>,
-    /// Where `buffer` goes.
-    offset: u64,
-    total: u64,
-    length: Option<u64>,
-    hasher: Hasher,
 }
 
 enum Stage {
@@ -82,24 +69,6 @@ enum Stage {
     Drive(Box<DriveWrite>),
     Seal(Box<Sealing>),
     Ended,
-}
-
-/// All that is left to write when the config drive is there.
-struct Sealing {
-    head: Vec<u8>,
-    table: Table,
-    total: u64,
-    digest: String,
-    drive_bytes: Option<u64>,
-}
-
-struct DriveWrite {
-    reader: Box<dyn Read + Send>,
-    partition: Partition,
-    length: u64,
-    written: u64,
-    hasher: Sha256,
-    sealing: Sealing,
 }
 
 /// `write_image` and `standby.prepare_image`.
@@ -271,14 +240,7 @@ impl ImageJob {
             .as_ref()
             .map_or(Algorithm::Sha256, |expected| expected.algorithm)
             .hasher();
-        self.stream = Some(Stream {
-            head: Vec::with_capacity(HEAD),
-            buffer: Vec::with_capacity(CHUNK),
-            offset: HEAD as u64,
-            total: 0,
-            length: None,
-            hasher,
-        });
+        self.stream = Some(Stream::new(hasher));
         self.request = Some(context.get(&self.url, BodyMode::Chunks, self.authorization.as_deref()));
         Ok(State::Waiting)
     }
@@ -363,225 +325,6 @@ impl ImageJob {
         Ok(State::Busy)
     }
 
-    fn head(&mut self, length: Option<u64>) -> Result<State, Failure> {
-        let (image, target) = (self.name(), self.target.clone());
-        if let (Some(stream), Some(target)) = (&mut self.stream, target) {
-            stream.length = length;
-            if let Some(length) = length.filter(|&length| length > target.size) {
-                return Err(too_long(&image, length, &target));
-            }
-        }
-        Ok(State::Waiting)
-    }
-
-    fn chunk(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Result<State, Failure> {
-        let image = self.name();
-        let (Some(stream), Some(target)) = (&mut self.stream, &self.target) else {
-            return Ok(State::Waiting);
-        };
-        let fresh = stream.head.len() < format::PREFIX;
-        stream.hasher.update(bytes);
-        stream.total += bytes.len() as u64;
-        if stream.total > target.size {
-            return Err(too_long(&image, stream.total, target));
-        }
-        let (to_head, mut rest) = bytes.split_at(bytes.len().min(HEAD - stream.head.len()));
-        stream.head.extend_from_slice(to_head);
-        if fresh && let Some(format) = format::not_raw(&stream.head) {
-            return Err(not_raw(&image, format));
-        }
-        while !rest.is_empty() {
-            let (now, later) = rest.split_at(rest.len().min(CHUNK - stream.buffer.len()));
-            stream.buffer.extend_from_slice(now);
-            rest = later;
-            if stream.buffer.len() == CHUNK {
-                stream.write_out(context.platform, target)?;
-            }
-        }
-        Ok(State::Waiting)
-    }
-
-    fn end(&mut self, context: &mut Context<'_>) -> Result<State, Failure> {
-        let (image, url) = (self.name(), self.url.clone());
-        let (Some(mut stream), Some(target)) = (self.stream.take(), self.target.clone()) else {
-            return Ok(State::Waiting);
-        };
-        self.request = None;
-        if let Some(length) = stream.length.filter(|&length| length != stream.total) {
-            return self.retry(url, format!("{} of {length} bytes came", stream.total), context);
-        }
-        stream.write_out(context.platform, &target)?;
-        let digest = stream.hasher.finish();
-        match &self.expected {
-            Some(expected) if expected.digest == digest => {}
-            Some(expected) => {
-                return Err(Failure::ImageChecksum {
-                    image,
-                    algorithm: expected.algorithm.name(),
-                    expected: expected.digest.clone(),
-                    actual: digest,
-                    bytes: stream.total,
-                    device: target.name,
-                });
-            }
-            None => {
-                return Err(Failure::ChecksumUnusable {
-                    image,
-                    why: "none was found".to_owned(),
-                });
-            }
-        }
-        context.note(format!(
-            "image {image}: {} bytes with the right checksum",
-            stream.total
-        ));
-        self.stage = Stage::Table {
-            head: stream.head,
-            total: stream.total,
-            digest,
-        };
-        Ok(State::Busy)
-    }
-
-    /// The image is right: fit its partition table to this disk and find the place of the config drive.
-    fn table(
-        &mut self,
-        mut head: Vec<u8>,
-        total: u64,
-        digest: String,
-        context: &mut Context<'_>,
-    ) -> Result<State, Failure> {
-        let target = self.target()?;
-        let refused = |error: TableError| {
-            Failure::Deployment(format!("image {}: {error}", name(&self.image.id, &self.url)))
-        };
-        head.resize(HEAD.min(usize::try_from(target.size).unwrap_or(HEAD)), 0);
-        let mut table = Table::parse(&head, target.sector).map_err(refused)?;
-        if table.partitions().is_empty() {
-            return Err(Failure::Deployment(format!(
-                "image {}: the partition table is empty",
-                self.name()
-            )));
-        }
-        table.fit(target.size).map_err(refused)?;
-        let Some(drive) = self.drive.take() else {
-            self.stage = Stage::Seal(Box::new(Sealing {
-                head,
-                table,
-                total,
-                digest,
-                drive_bytes: None,
-            }));
-            return Ok(State::Busy);
-        };
-        let partition = match labelled(context.platform, &target, &head, &table)?[..] {
-            [] => table
-                .add_config_drive(context.dice.uuid().to_bytes_le())
-                .map_err(refused)?,
-            [existing] if existing.length >= drive.length() => existing,
-            [existing] => {
-                return Err(Failure::ConfigDrive(format!(
-                    "{} bytes don't fit into the image's own partition {} ({} bytes)",
-                    drive.length(),
-                    existing.number,
-                    existing.length
-                )));
-            }
-            ref several => {
-                let count = several.len();
-                return Err(Failure::ConfigDrive(format!(
-                    "the image has {count} partitions labelled {}",
-                    drive::LABEL
-                )));
-            }
-        };
-        let length = drive.length();
-        self.stage = Stage::Drive(Box::new(DriveWrite {
-            reader: drive.into_reader(),
-            partition,
-            length,
-            written: 0,
-            hasher: Sha256::new(),
-            sealing: Sealing {
-                head,
-                table,
-                total,
-                digest,
-                drive_bytes: Some(length),
-            },
-        }));
-        Ok(State::Busy)
-    }
-
-    fn drive(&mut self, mut write: Box<DriveWrite>, context: &mut Context<'_>) -> Result<State, Failure> {
-        let target = self.target()?;
-        let count = (write.length - write.written).min(DRIVE_SLICE as u64) as usize;
-        let mut slice = vec![0; count];
-        let broken = |error: std::io::Error| Failure::ConfigDrive(format!("can't be unpacked: {error}"));
-        write.reader.read_exact(&mut slice).map_err(broken)?;
-        write.hasher.update(&slice);
-        context
-            .platform
-            .write_at(&target.name, write.partition.start + write.written, &slice)?;
-        write.written += count as u64;
-        if write.written < write.length {
-            self.stage = Stage::Drive(write);
-            return Ok(State::Busy);
-        }
-        context.platform.flush(&target.name)?;
-        let written = write.hasher.finalize();
-        if hash_of(
-            context.platform,
-            &target.name,
-            write.partition.start,
-            write.length,
-        )? != written[..]
-        {
-            return Err(Failure::ImageWrite(format!(
-                "{}: the config drive reads back different",
-                target.name
-            )));
-        }
-        context.note(format!(
-            "config drive: {} bytes in partition {}",
-            write.length, write.partition.number
-        ));
-        self.stage = Stage::Seal(Box::new(write.sealing));
-        Ok(State::Busy)
-    }
-
-    /// The last writes: the backup table, then the first MiB, which makes the disk bootable.
-    fn seal(&mut self, mut sealing: Sealing, context: &mut Context<'_>) -> Result<State, Failure> {
-        let target = self.target()?;
-        if let Some((at, bytes)) = sealing.table.backup() {
-            context.platform.write_at(&target.name, at, &bytes)?;
-        }
-        context.platform.flush(&target.name)?;
-        sealing.table.store(&mut sealing.head);
-        context.platform.write_at(&target.name, 0, &sealing.head)?;
-        context.platform.flush(&target.name)?;
-        let mut read = vec![0; sealing.head.len()];
-        context.platform.read_at(&target.name, 0, &mut read)?;
-        if read != sealing.head {
-            return Err(Failure::ImageWrite(format!(
-                "{}: the partition table reads back different",
-                target.name
-            )));
-        }
-        context.platform.reread_partitions(&target.name)?;
-        let text = format!(
-            "image ({}) written to device {} root_uuid={}",
-            self.image.id,
-            target.name,
-            disk_identifier(&sealing.head)
-        );
-        context.note(text.clone());
-        Ok(State::Done(match self.reporting {
-            Reporting::Command => json!({"result": format!("prepare_image: {text}")}),
-            Reporting::Step => written(&self.expected, target, sealing, text),
-        }))
-    }
-
     fn target(&self) -> Result<Target, Failure> {
         self.target
             .clone()
@@ -621,17 +364,6 @@ impl Job for ImageJob {
     }
 }
 
-impl Stream {
-    fn write_out(&mut self, platform: &mut dyn Platform, target: &Target) -> Result<(), Failure> {
-        if !self.buffer.is_empty() {
-            platform.write_at(&target.name, self.offset, &self.buffer)?;
-            self.offset += self.buffer.len() as u64;
-            self.buffer.clear();
-        }
-        Ok(())
-    }
-}
-
 /// Zeros over the first and the last MiB: no table, no boot sector, no backup table.
 fn spoil(platform: &mut dyn Platform, target: &Target) -> Result<(), Failure> {
     let edge = (HEAD as u64).min(target.size);
@@ -639,117 +371,4 @@ fn spoil(platform: &mut dyn Platform, target: &Target) -> Result<(), Failure> {
     zero(platform, &target.name, target.size - edge, edge)?;
     platform.flush(&target.name)?;
     Ok(())
-}
-
-/// Partitions of the image that are labelled as config drives already.
-fn labelled(
-    platform: &mut dyn Platform,
-    target: &Target,
-    head: &[u8],
-    table: &Table,
-) -> Result<Vec<Partition>, Failure> {
-    let mut found = Vec::new();
-    for partition in table.partitions() {
-        let mut prefix =
-            vec![0; drive::LABEL_PREFIX.min(usize::try_from(partition.length).unwrap_or(usize::MAX))];
-        platform.read_at(&target.name, partition.start, &mut prefix)?;
-        // What belongs to the first MiB is not on the disk yet.
-        if let Ok(start) = usize::try_from(partition.start)
-            && let Some(held) = head.get(start..)
-        {
-            let count = held.len().min(prefix.len());
-            prefix[..count].copy_from_slice(&held[..count]);
-        }
-        if drive::label(&prefix).is_some_and(|label| label.eq_ignore_ascii_case(drive::LABEL)) {
-            found.push(partition);
-        }
-    }
-    Ok(found)
-}
-
-fn hash_of(platform: &mut dyn Platform, disk: &str, start: u64, length: u64) -> Result<[u8; 32], Failure> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    let mut done = 0;
-    while done < length {
-        let count = (length - done).min(CHUNK as u64) as usize;
-        platform.read_at(disk, start + done, &mut buffer[..count])?;
-        hasher.update(&buffer[..count]);
-        done += count as u64;
-    }
-    Ok(hasher.finalize().into())
-}
-
-fn written(expected: &Option<Expected>, target: Target, sealing: Sealing, text: String) -> Value {
-    let algorithm = expected.as_ref().map_or("", |expected| expected.algorithm.name());
-    let report = ImageWritten {
-        result: text,
-        device: target.name,
-        serial: target.serial,
-        bytes: sealing.total,
-        algorithm: algorithm.to_owned(),
-        digest: sealing.digest,
-        configdrive_bytes: sealing.drive_bytes,
-    };
-    serde_json::to_value(report).expect("a struct of strings and numbers is JSON")
-}
-
-fn name(id: &str, url: &str) -> String {
-    let base = checksum::base_name(url);
-    if id.is_empty() || id == base {
-        base.to_owned()
-    } else {
-        format!("{id} ({base})")
-    }
-}
-
-fn invalid(image: &str, why: &str) -> Failure {
-    Failure::InvalidImage {
-        image: image.to_owned(),
-        why: why.to_owned(),
-    }
-}
-
-fn not_raw(image: &str, format: &str) -> Failure {
-    invalid(
-        image,
-        &format!(
-            "it is {format}, and for now only raw images are written: convert it (`qemu-img convert -O raw`) and name that"
-        ),
-    )
-}
-
-fn too_long(image: &str, length: u64, target: &Target) -> Failure {
-    Failure::ImageWrite(format!(
-        "image {image} has {length} bytes or more, {} only {}",
-        target.name, target.size
-    ))
-}
-
-/// The `Authorization` value that `image_info` asks for.
-fn authorization(image: &ImageInfo) -> Result<Option<String>, Failure> {
-    if let Some(packed) = &image.image_request_authorization {
-        let value = STANDARD
-            .decode(packed)
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok());
-        let bad = || {
-            Failure::InvalidParams("image_info.image_request_authorization is not base64 of text".to_owned())
-        };
-        return value.ok_or_else(bad).map(Some);
-    }
-    match (
-        image.image_server_auth_strategy.as_deref(),
-        &image.image_server_user,
-        &image.image_server_password,
-    ) {
-        (Some("http_basic"), Some(user), Some(password)) => Ok(Some(format!(
-            "Basic {}",
-            STANDARD.encode(format!("{user}:{password}"))
-        ))),
-        (Some("http_basic"), _, _) => Err(Failure::InvalidParams(
-            "image_info.image_server_auth_strategy is http_basic, but user or password is missing".to_owned(),
-        )),
-        _ => Ok(None),
-    }
 }

@@ -223,6 +223,21 @@ fn a_wrong_checksum_names_both_and_leaves_nothing_bootable() {
 }
 
 #[test]
+fn a_wrong_image_that_fills_the_disk_leaves_no_backup_table_either() {
+    // The image's own backup table is in the last sector of this disk: firmware would boot by it.
+    let image = image();
+    let size = image.len() as u64;
+    let machine = Machine::new().with_drive("/dev/sda", size, SATA, Lie::None);
+    let node = json!({"uuid": "u", "instance_info": {"root_device": {"name": "/dev/sda"}}});
+    let mut deploy = Deploy::on(machine, json!({"checksum": "ab".repeat(32)}), Value::Null, node);
+    let id = deploy.get(URL);
+    deploy.send(id, &image, Some(size));
+    assert_eq!(deploy.failed().0, "ImageChecksumError");
+    let read = |at| deploy.bench.machine.read("/dev/sda", at, MIB as usize);
+    assert!(read(0) == vec![0; MIB as usize] && read(size - MIB) == vec![0; MIB as usize]);
+}
+
+#[test]
 fn checksums_from_a_file() {
     let image = image();
     let sums = format!("{}  other.img\n{} *noble.img\n", "c".repeat(64), sha256(&image));

@@ -37,8 +37,10 @@ mutants! {
     KeepError = "keep-error",
     /// A refused password is sent again and again.
     RetryPassword = "retry-password",
-    /// The inventory is not written.
+    /// No HardwareData object is written.
     NoHardwareData = "no-hardware-data",
+    /// The status of an inspected host does not tell what the host is made of.
+    NoInventory = "no-inventory",
     /// Provisioning ends when the image is written, before anything has booted.
     ProvisionedTooEarly = "provisioned-too-early",
     /// A removed image changes nothing.

@@ -17,8 +17,8 @@ use serde::Serialize;
 use serde_json::{Map, json};
 use std::net::IpAddr;
 use steelyard_agent_api::{
-    AgentToken, ApiVersion, Fault, HEARTBEAT_MAX, Heartbeat, INSPECTION_MIN, Inspection, InspectionAnswer, LookupAnswer,
-    LookupConfig, Node, Root, paths,
+    AgentToken, ApiVersion, Fault, HEARTBEAT_MAX, Heartbeat, INSPECTION_MIN, Inspection, InspectionAnswer,
+    LookupAnswer, LookupConfig, Node, Root, paths,
 };
 use steelyard_core::intent::BootPurpose;
 use url::{Url, form_urlencoded};
@@ -49,17 +49,29 @@ pub(crate) fn serves(path: &str) -> bool {
 pub(crate) async fn answer(shared: &Shared, request: ApiRequest<'_>) -> ApiReply {
     let path = request.path.trim_end_matches('/');
     let outcome = match (request.method, path) {
-        (&Method::GET | &Method::HEAD, "" | "/v1") => {
-            json_reply(StatusCode::OK, &Root::new("Steelyard", "Deploy service of Steelyard", HEARTBEAT_MAX))
-        }
+        (&Method::GET | &Method::HEAD, "" | "/v1") => json_reply(
+            StatusCode::OK,
+            &Root::new("Steelyard", "Deploy service of Steelyard", HEARTBEAT_MAX),
+        ),
         (&Method::GET, paths::LOOKUP) => lookup(shared, &request).await,
         (&Method::POST, paths::INSPECTION) => inspection(shared, &request),
-        (&Method::POST, path) => match path.strip_prefix(paths::HEARTBEAT).and_then(|rest| rest.strip_prefix('/')) {
+        (&Method::POST, path) => match path
+            .strip_prefix(paths::HEARTBEAT)
+            .and_then(|rest| rest.strip_prefix('/'))
+        {
             Some(uuid) => heartbeat(shared, uuid, &request).await,
-            None => Err(Refused::new(StatusCode::NOT_FOUND, "there is nothing at this path")),
+            None => Err(Refused::new(
+                StatusCode::NOT_FOUND,
+                "there is nothing at this path",
+            )),
         },
-        (_, paths::LOOKUP | paths::INSPECTION) => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")),
-        _ => Err(Refused::new(StatusCode::NOT_FOUND, "there is nothing at this path")),
+        (_, paths::LOOKUP | paths::INSPECTION) => {
+            Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"))
+        }
+        _ => Err(Refused::new(
+            StatusCode::NOT_FOUND,
+            "there is nothing at this path",
+        )),
     };
     outcome.unwrap_or_else(|refused| {
         let Refused { status, text } = refused;
@@ -75,30 +87,42 @@ struct Refused {
 
 impl Refused {
     fn new(status: StatusCode, text: impl Into<String>) -> Self {
-        Refused { status, text: text.into() }
+        Refused {
+            status,
+            text: text.into(),
+        }
     }
     fn bad(text: impl Into<String>) -> Self {
         Refused::new(StatusCode::BAD_REQUEST, text)
     }
     fn unknown() -> Self {
-        Refused::new(StatusCode::NOT_FOUND, "no node with these addresses is expected here")
+        Refused::new(
+            StatusCode::NOT_FOUND,
+            "no node with these addresses is expected here",
+        )
     }
 }
 
 impl From<super::VaultError> for Refused {
     fn from(error: super::VaultError) -> Self {
         tracing::warn!(error = %error, "agent's record can't be kept; the agent will ask again");
-        Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "the agent's record can't be kept now: ask again")
+        Refused::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the agent's record can't be kept now: ask again",
+        )
     }
 }
 
 fn json_reply(status: StatusCode, body: &impl Serialize) -> Result<ApiReply, Refused> {
     let body = serde_json::to_vec(body);
-    body.map(|body| (status, body)).map_err(|e| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
+    body.map(|body| (status, body))
+        .map_err(|e| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, e.to_string()))
 }
 
 fn query(text: &str, name: &str) -> Option<String> {
-    form_urlencoded::parse(text.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    form_urlencoded::parse(text.as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
 }
 
 /// The host that was named, if the request comes from where this host is.
@@ -113,10 +137,16 @@ fn honest(shared: &Shared, subject: Subject, from: IpAddr) -> Result<Subject, Re
 async fn lookup(shared: &Shared, request: &ApiRequest<'_>) -> Result<ApiReply, Refused> {
     let addresses = query(request.query, "addresses").unwrap_or_default();
     // Addresses that are no Ethernet MAC (InfiniBand has 20 bytes) are skipped, as Ironic does.
-    let macs: Vec<Mac> = addresses.split(',').take(LOOKUP_MACS_MAX).filter_map(|mac| mac.trim().parse().ok()).collect();
+    let macs: Vec<Mac> = addresses
+        .split(',')
+        .take(LOOKUP_MACS_MAX)
+        .filter_map(|mac| mac.trim().parse().ok())
+        .collect();
     let uuid = query(request.query, "node_uuid").filter(|uuid| !uuid.is_empty());
     let subject = match uuid {
-        Some(uuid) => shared.by_uuid(&uuid).filter(|s| macs.is_empty() || macs.contains(&s.mac)),
+        Some(uuid) => shared
+            .by_uuid(&uuid)
+            .filter(|s| macs.is_empty() || macs.contains(&s.mac)),
         None if macs.is_empty() => return Err(Refused::bad("addresses or node_uuid must be given")),
         None => shared.by_macs(&macs),
     };
@@ -124,40 +154,59 @@ async fn lookup(shared: &Shared, request: &ApiRequest<'_>) -> Result<ApiReply, R
     let token = match shared.grant(&subject.key).await? {
         Grant::Token(token) => AgentToken::new(token.reveal()),
         Grant::Masked => AgentToken::masked(),
-        Grant::Pending => return Err(Refused::new(StatusCode::CONFLICT, "another lookup of this node is being answered")),
+        Grant::Pending => {
+            return Err(Refused::new(
+                StatusCode::CONFLICT,
+                "another lookup of this node is being answered",
+            ));
+        }
         Grant::Gone => return Err(Refused::unknown()),
     };
-    let node = Node { uuid: subject.plan.node_uuid, ..Node::default() };
+    let node = Node {
+        uuid: subject.plan.node_uuid,
+        ..Node::default()
+    };
     let config = LookupConfig::new(shared.config.heartbeat_timeout.as_secs().max(1), token);
     json_reply(StatusCode::OK, &LookupAnswer { node, config })
 }
 
 async fn heartbeat(shared: &Shared, uuid: &str, request: &ApiRequest<'_>) -> Result<ApiReply, Refused> {
     let subject = shared.by_uuid(uuid).ok_or_else(Refused::unknown)?;
-    let beat: Heartbeat =
-        serde_json::from_slice(&request.body).map_err(|e| Refused::bad(format!("the heartbeat is not readable: {e}")))?;
+    let beat: Heartbeat = serde_json::from_slice(&request.body)
+        .map_err(|e| Refused::bad(format!("the heartbeat is not readable: {e}")))?;
     let invalid = || Refused::bad("Invalid or missing agent token received");
     let record = shared.record(&subject.key).await?.ok_or_else(invalid)?;
     let known = AgentToken::new(record.token.reveal());
-    if !beat.agent_token.is_some_and(|token| known.matches(token.expose())) {
+    if !beat
+        .agent_token
+        .is_some_and(|token| known.matches(token.expose()))
+    {
         return Err(invalid());
     }
     if beat.agent_version.is_none() && beat.agent_status.is_none() {
         return Err(Refused::bad("agent_version is missing"));
     }
     check_callback(&beat.callback_url)?;
-    let certificate = beat.agent_verify_ca.as_deref().map(check_certificate).transpose()?;
+    let certificate = beat
+        .agent_verify_ca
+        .as_deref()
+        .map(check_certificate)
+        .transpose()?;
     match &record.callback_url {
         Some(url) if *url != beat.callback_url => {
             return Err(Refused::bad("Detected change in ramdisk provided callback_url"));
         }
         Some(_) if certificate.is_some() && record.certificate != certificate => {
-            return Err(Refused::bad("the agent's certificate changed since its first heartbeat"));
+            return Err(Refused::bad(
+                "the agent's certificate changed since its first heartbeat",
+            ));
         }
         Some(_) => {}
         None => {
             let Some(certificate) = certificate else {
-                return Err(Refused::bad("agent_verify_ca is missing: the agent's API must use TLS"));
+                return Err(Refused::bad(
+                    "agent_verify_ca is missing: the agent's API must use TLS",
+                ));
             };
             let mut next = record;
             next.callback_url = Some(beat.callback_url);
@@ -176,7 +225,10 @@ fn check_callback(text: &str) -> Result<(), Refused> {
         return Err(Refused::bad("callback_url must be https"));
     }
     // A name would be looked up in a network where whoever answers first is believed.
-    if !matches!(url.host(), Some(url::Host::Ipv4(_) | url::Host::Ipv6(_))) || url.path() != "/" || url.query().is_some() {
+    if !matches!(url.host(), Some(url::Host::Ipv4(_) | url::Host::Ipv6(_)))
+        || url.path() != "/"
+        || url.query().is_some()
+    {
         return Err(Refused::bad("callback_url must be https://ADDRESS:PORT"));
     }
     Ok(())
@@ -192,13 +244,18 @@ fn check_certificate(pem: &str) -> Result<String, Refused> {
 }
 
 fn inspection(shared: &Shared, request: &ApiRequest<'_>) -> Result<ApiReply, Refused> {
-    let report: Inspection =
-        serde_json::from_slice(&request.body).map_err(|e| Refused::bad(format!("the inventory is not readable: {e}")))?;
+    let report: Inspection = serde_json::from_slice(&request.body)
+        .map_err(|e| Refused::bad(format!("the inventory is not readable: {e}")))?;
     let interfaces = &report.inventory.interfaces;
     if interfaces.is_empty() || interfaces.iter().any(|nic| nic.mac_address.is_empty()) {
-        return Err(Refused::bad("inventory.interfaces must list at least one NIC, each with its mac_address"));
+        return Err(Refused::bad(
+            "inventory.interfaces must list at least one NIC, each with its mac_address",
+        ));
     }
-    let macs: Vec<Mac> = interfaces.iter().filter_map(|nic| nic.mac_address.parse().ok()).collect();
+    let macs: Vec<Mac> = interfaces
+        .iter()
+        .filter_map(|nic| nic.mac_address.parse().ok())
+        .collect();
     let uuid = query(request.query, "node_uuid");
     let subject = shared
         .by_macs(&macs)
@@ -213,9 +270,18 @@ fn inspection(shared: &Shared, request: &ApiRequest<'_>) -> Result<ApiReply, Ref
     tracing::info!(host = %subject.key, operation = subject.plan.operation, ok = found.is_ok(), "inventory received");
     shared.inspected(&subject.key, found);
     let uuid = subject.plan.node_uuid;
-    let new = request.version.and_then(|v| v.parse::<ApiVersion>().ok()).is_some_and(|v| v >= INSPECTION_MIN);
+    let new = request
+        .version
+        .and_then(|v| v.parse::<ApiVersion>().ok())
+        .is_some_and(|v| v >= INSPECTION_MIN);
     let answer = if new {
-        InspectionAnswer { uuid: None, node: Some(Node { uuid, ..Node::default() }) }
+        InspectionAnswer {
+            uuid: None,
+            node: Some(Node {
+                uuid,
+                ..Node::default()
+            }),
+        }
     } else {
         InspectionAnswer::found(&uuid)
     };
@@ -223,8 +289,13 @@ fn inspection(shared: &Shared, request: &ApiRequest<'_>) -> Result<ApiReply, Ref
 }
 
 /// The node as commands carry it; its `root_device` decides which disk is written.
-pub(super) fn node(subject: &Subject, root_device: Option<Map<String, serde_json::Value>>) -> serde_json::Value {
-    let instance_info = root_device.map(|hints| json!({ "root_device": hints })).unwrap_or_else(|| json!({}));
+pub(super) fn node(
+    subject: &Subject,
+    root_device: Option<Map<String, serde_json::Value>>,
+) -> serde_json::Value {
+    let instance_info = root_device
+        .map(|hints| json!({ "root_device": hints }))
+        .unwrap_or_else(|| json!({}));
     json!({
         "uuid": subject.plan.node_uuid,
         "name": subject.key.name,

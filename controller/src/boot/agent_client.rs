@@ -4,6 +4,9 @@
 //! recorded, with the number of commands that were there before, and only then posted; after a crash anywhere between
 //! the two, the list tells which it was. Finished steps echo our id as well ([`OPERATION`]), and that must agree.
 
+mod hints;
+mod job;
+
 use super::{
     agent_api,
     state::{Shared, Subject},
@@ -22,10 +25,9 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Map, Value, json};
 use std::{sync::Arc, time::Duration};
 use steelyard_agent_api::{
-    CommandList, CommandRequest, CommandResult, CommandStatus, EraseReport, ExecuteStepParams, Fault, ImageInfo, Step,
-    StepKind, StepList, StepResult, TOKEN_QUERY, commands, paths,
+    CommandList, CommandRequest, CommandResult, CommandStatus, ExecuteStepParams, Fault, ImageInfo, Step,
+    StepKind, StepList, TOKEN_QUERY, commands, paths,
 };
-use steelyard_api::metal3::{RootDeviceHints, WipedDisk};
 use steelyard_core::{
     host::view::{ImageFacts, JobFacts, JobState},
     intent::{AgentJob, AgentTask},
@@ -33,8 +35,9 @@ use steelyard_core::{
 
 /// The field of a step that carries our operation id; agents echo steps whole.
 const OPERATION: &str = "steelyard_operation";
-/// As Ironic waits for an agent's answer (ironic.md 1.7).
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// Commands that are waited for (the list of steps, a sync) take seconds; Ironic gives them 60 s (ironic.md 1.7), and
+/// then an agent that is gone holds up whoever asks as long.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// The agent has the job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +63,11 @@ pub enum AgentError {
     #[error("can't reach the agent")]
     Http(#[from] HttpError),
     #[error("the agent refused {command} with status {status}: {text}")]
-    Refused { command: &'static str, status: u16, text: String },
+    Refused {
+        command: &'static str,
+        status: u16,
+        text: String,
+    },
     #[error("the agent's answer to {command} is not readable: {why}")]
     Unreadable { command: &'static str, why: String },
     #[error("the agent offers no step {step}: it is too old, or not the deploy agent")]
@@ -97,7 +104,9 @@ impl AgentError {
     pub fn retry(&self) -> Retry {
         match self {
             AgentError::NoAgent | AgentError::Image(_) | AgentError::Vault(_) => Retry::Soon,
-            AgentError::Http(_) | AgentError::Refused { .. } | AgentError::Unreadable { .. } => Retry::Backoff,
+            AgentError::Http(_) | AgentError::Refused { .. } | AgentError::Unreadable { .. } => {
+                Retry::Backoff
+            }
             AgentError::TooLate(_) | AgentError::NoStep { .. } | AgentError::Certificate(_) => Retry::Never,
         }
     }
@@ -108,7 +117,10 @@ pub(crate) async fn observe(shared: &Shared, host: &Key) -> Result<(), AgentErro
     let agent = Agent::of(shared, host).await?;
     match agent.list().await {
         Ok(list) => {
-            shared.job_seen(host, agent.record.job.as_ref().and_then(|job| facts(job, &list)));
+            shared.job_seen(
+                host,
+                agent.record.job.as_ref().and_then(|job| job::facts(job, &list)),
+            );
             Ok(())
         }
         Err(error) => {
@@ -126,18 +138,29 @@ pub(crate) async fn ensure(
     task: &AgentTask,
     payload: Payload,
 ) -> Result<Accepted, AgentError> {
-    if shared.job(host).is_some_and(|job| job.operation == task.operation && job.kind == kind(&task.job).as_str()) {
+    if shared
+        .job(host)
+        .is_some_and(|job| job.operation == task.operation && job.kind == kind(&task.job).as_str())
+    {
         return Ok(Accepted { already: true });
     }
     let agent = Agent::of(shared, host).await?;
     let list = agent.list().await?;
-    if let Some(job) = agent.record.job.as_ref().filter(|j| j.operation == task.operation && j.kind == kind(&task.job))
-        && let Some(found) = facts(job, &list)
+    if let Some(job) = agent
+        .record
+        .job
+        .as_ref()
+        .filter(|j| j.operation == task.operation && j.kind == kind(&task.job))
+        && let Some(found) = job::facts(job, &list)
     {
         shared.job_seen(host, Some(found));
         return Ok(Accepted { already: true });
     }
-    if list.commands.last().is_some_and(|last| last.command_status == CommandStatus::Running) {
+    if list
+        .commands
+        .last()
+        .is_some_and(|last| last.command_status == CommandStatus::Running)
+    {
         return Ok(Accepted { already: true });
     }
     let now = shared.now();
@@ -145,12 +168,23 @@ pub(crate) async fn ensure(
         return Err(AgentError::TooLate(task.deadline));
     }
     let request = agent.request(task, payload).await?;
-    let job = JobRecord { operation: task.operation.clone(), kind: kind(&task.job), after: list.commands.len() };
+    let job = JobRecord {
+        operation: task.operation.clone(),
+        kind: kind(&task.job),
+        after: list.commands.len(),
+    };
     shared.update(host, agent.record.with_job(job)).await?;
     let accepted = agent.post(request).await?;
     if !accepted.already {
         let (operation, kind) = (task.operation.clone(), kind(&task.job).as_str().to_owned());
-        shared.job_seen(host, Some(JobFacts { operation, kind, state: JobState::Running }));
+        shared.job_seen(
+            host,
+            Some(JobFacts {
+                operation,
+                kind,
+                state: JobState::Running,
+            }),
+        );
     }
     Ok(accepted)
 }
@@ -161,66 +195,6 @@ fn kind(job: &AgentJob) -> JobKind {
         AgentJob::Erase { .. } => JobKind::Erase,
         AgentJob::PowerOff => JobKind::PowerOff,
     }
-}
-
-/// The command that a kind of job shows up as, without its extension.
-fn command_name(kind: JobKind) -> &'static str {
-    match kind {
-        JobKind::Write => "execute_deploy_step",
-        JobKind::Erase => "execute_clean_step",
-        JobKind::PowerOff => "power_off",
-    }
-}
-
-/// What the list says of a recorded job; `None`: it was never started.
-fn facts(job: &JobRecord, list: &CommandList) -> Option<JobFacts> {
-    let ours = |command: &&CommandResult| {
-        command.command_name == command_name(job.kind)
-            // The steps changed under us and nothing was done: it is to be started again.
-            && command.command_status != CommandStatus::CleanVersionMismatch
-            && echoed(command).is_none_or(|operation| operation == job.operation)
-    };
-    let command = list.commands.iter().skip(job.after).filter(ours).next_back()?;
-    let state = match command.command_status {
-        CommandStatus::Running => JobState::Running,
-        CommandStatus::Succeeded => JobState::Succeeded { wiped: wiped(command) },
-        CommandStatus::Failed | CommandStatus::CleanVersionMismatch => {
-            let error = command.command_error.clone();
-            let (kind, message, details) = error.map(|e| (e.class, e.message, e.details)).unwrap_or_default();
-            let kind = if kind.is_empty() { "AgentError".to_owned() } else { kind };
-            let message = match (message.is_empty(), details.is_empty() || message.contains(&details)) {
-                (true, _) => details,
-                (false, true) => message,
-                (false, false) => format!("{message}: {details}"),
-            };
-            JobState::Failed { kind, message: message.chars().take(2000).collect() }
-        }
-    };
-    Some(JobFacts { operation: job.operation.clone(), kind: job.kind.as_str().to_owned(), state })
-}
-
-/// Our operation id, as a finished step gives it back.
-fn echoed(command: &CommandResult) -> Option<String> {
-    let result = command.command_result.as_ref()?;
-    let step = [StepKind::Deploy, StepKind::Clean].into_iter().find_map(|kind| StepResult::from_value(kind, result))?;
-    step.step.get(OPERATION)?.as_str().map(str::to_owned)
-}
-
-/// The evidence of an erase. A stock agent gives none; then the list is empty, and nothing counts as verified.
-fn wiped(command: &CommandResult) -> Vec<WipedDisk> {
-    let report = command.command_result.as_ref().and_then(|result| StepResult::from_value(StepKind::Clean, result));
-    let Some(report) = report.and_then(|step| serde_json::from_value::<EraseReport>(step.result).ok()) else {
-        return Vec::new();
-    };
-    let disk = |disk: steelyard_agent_api::DiskErased| WipedDisk {
-        verified: disk.verification.bytes_read > 0,
-        verified_bytes: disk.verification.bytes_read,
-        name: disk.name,
-        serial: disk.serial.unwrap_or_default(),
-        method: disk.method,
-        size_bytes: disk.size,
-    };
-    report.disks.into_iter().map(disk).collect()
 }
 
 struct Agent<'a> {
@@ -238,11 +212,18 @@ impl<'a> Agent<'a> {
         let url = record.callback_url.clone().ok_or(AgentError::NoAgent)?;
         let pem = record.certificate.clone().ok_or(AgentError::NoAgent)?;
         let client = shared.client(host, || {
-            let cert = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| AgentError::Certificate(e.to_string()))?;
+            let cert = CertificateDer::from_pem_slice(pem.as_bytes())
+                .map_err(|e| AgentError::Certificate(e.to_string()))?;
             let trust = tls::trust_pinned(cert).map_err(|e| AgentError::Certificate(e.to_string()))?;
             Ok::<_, AgentError>(HttpClient::new(shared.world.net.clone(), trust, ANSWER_WITHIN))
         })?;
-        Ok(Agent { shared, subject, record, url: url.trim_end_matches('/').to_owned(), client })
+        Ok(Agent {
+            shared,
+            subject,
+            record,
+            url: url.trim_end_matches('/').to_owned(),
+            client,
+        })
     }
 
     async fn list(&self) -> Result<CommandList, AgentError> {
@@ -259,8 +240,11 @@ impl<'a> Agent<'a> {
         params: Map<String, Value>,
         wait: bool,
     ) -> Result<CommandResult, AgentError> {
-        let body = serde_json::to_vec(&CommandRequest::new(name, params))
-            .map_err(|e| AgentError::Unreadable { command: name, why: e.to_string() })?;
+        let body =
+            serde_json::to_vec(&CommandRequest::new(name, params)).map_err(|e| AgentError::Unreadable {
+                command: name,
+                why: e.to_string(),
+            })?;
         let path = CommandRequest::path_and_query(&agent_api::wire(&self.record.token), wait);
         let (status, body) = self.call(Method::POST, &path, body.into()).await?;
         read(name, status, &body)
@@ -280,18 +264,25 @@ impl<'a> Agent<'a> {
 
     async fn request(&self, task: &AgentTask, payload: Payload) -> Result<Prepared, AgentError> {
         let hints = match &task.job {
-            AgentJob::Write { root_device_hints: Some(hints), .. } => Some(root_device(hints)).filter(|h| !h.is_empty()),
+            AgentJob::Write {
+                root_device_hints: Some(hints),
+                ..
+            } => Some(hints::root_device(hints)).filter(|h| !h.is_empty()),
             _ => None,
         };
         let (kind, step, args) = match &task.job {
             AgentJob::PowerOff => return Ok(Prepared::PowerOff),
-            AgentJob::Erase { metadata_only: true } => (StepKind::Clean, "erase_devices_metadata", Map::new()),
+            AgentJob::Erase { metadata_only: true } => {
+                (StepKind::Clean, "erase_devices_metadata", Map::new())
+            }
             AgentJob::Erase { metadata_only: false } => (StepKind::Clean, "erase_devices", Map::new()),
             AgentJob::Write { image, .. } => {
                 let facts = self.shared.world.images.facts(image);
                 let (sha256, size) = match facts.known() {
                     Some(ImageFacts::Ready { sha256, size }) => (sha256.clone(), *size),
-                    Some(ImageFacts::Failed { message, .. }) => return Err(AgentError::Image(message.clone())),
+                    Some(ImageFacts::Failed { message, .. }) => {
+                        return Err(AgentError::Image(message.clone()));
+                    }
                     _ => return Err(AgentError::Image("it is being fetched".into())),
                 };
                 tracing::debug!(host = %self.subject.key, sha256, size, "image for the write job");
@@ -303,7 +294,14 @@ impl<'a> Agent<'a> {
         let version = self.check_step(kind, step, &node, &ports).await?;
         let mut step = Step::deploy(step, args);
         step.rest.insert(OPERATION.to_owned(), json!(task.operation));
-        let params = ExecuteStepParams { kind, step, node, ports, version: Some(version) }.into_params();
+        let params = ExecuteStepParams {
+            kind,
+            step,
+            node,
+            ports,
+            version: Some(version),
+        }
+        .into_params();
         Ok(Prepared::Step(kind, params))
     }
 
@@ -319,13 +317,18 @@ impl<'a> Agent<'a> {
             StepKind::Deploy => commands::GET_DEPLOY_STEPS,
             StepKind::Clean => commands::GET_CLEAN_STEPS,
         };
-        let params = Map::from_iter([("node".to_owned(), node.clone()), ("ports".to_owned(), ports.clone())]);
+        let params = Map::from_iter([
+            ("node".to_owned(), node.clone()),
+            ("ports".to_owned(), ports.clone()),
+        ]);
         let answer = self.command(name, params, true).await?;
         let unreadable = |why: String| AgentError::Unreadable { command: name, why };
         if let Some(error) = answer.command_error {
             return Err(unreadable(format!("{}: {}", error.class, error.message)));
         }
-        let result = answer.command_result.ok_or_else(|| unreadable("it has no result".into()))?;
+        let result = answer
+            .command_result
+            .ok_or_else(|| unreadable("it has no result".into()))?;
         let steps: StepList = serde_json::from_value(result).map_err(|e| unreadable(e.to_string()))?;
         if !steps.of(kind).any(|offered| offered.step == step) {
             return Err(AgentError::NoStep { step });
@@ -346,7 +349,10 @@ impl<'a> Agent<'a> {
             node_uuid: Some(self.subject.plan.node_uuid.clone()),
             ..ImageInfo::default()
         };
-        let mut args = Map::from_iter([("image_info".to_owned(), serde_json::to_value(info).unwrap_or_default())]);
+        let mut args = Map::from_iter([(
+            "image_info".to_owned(),
+            serde_json::to_value(info).unwrap_or_default(),
+        )]);
         if let Some(drive) = payload.config_drive {
             args.insert("configdrive".to_owned(), json!(drive.reveal()));
         }
@@ -359,8 +365,12 @@ impl<'a> Agent<'a> {
                 self.command(commands::SYNC, Map::new(), true).await?;
                 self.command(commands::POWER_OFF, Map::new(), false).await
             }
-            Prepared::Step(StepKind::Deploy, params) => self.command(commands::EXECUTE_DEPLOY_STEP, params, false).await,
-            Prepared::Step(StepKind::Clean, params) => self.command(commands::EXECUTE_CLEAN_STEP, params, false).await,
+            Prepared::Step(StepKind::Deploy, params) => {
+                self.command(commands::EXECUTE_DEPLOY_STEP, params, false).await
+            }
+            Prepared::Step(StepKind::Clean, params) => {
+                self.command(commands::EXECUTE_CLEAN_STEP, params, false).await
+            }
         };
         match sent {
             Ok(_) => Ok(Accepted { already: false }),
@@ -376,44 +386,24 @@ enum Prepared {
     PowerOff,
 }
 
-fn read<T: serde::de::DeserializeOwned>(command: &'static str, status: StatusCode, body: &[u8]) -> Result<T, AgentError> {
+fn read<T: serde::de::DeserializeOwned>(
+    command: &'static str,
+    status: StatusCode,
+    body: &[u8],
+) -> Result<T, AgentError> {
     if status != StatusCode::OK {
         let text = serde_json::from_slice::<Fault>(body).map(|fault| fault.text);
         let text = text.unwrap_or_else(|_| String::from_utf8_lossy(body).chars().take(200).collect());
-        return Err(AgentError::Refused { command, status: status.as_u16(), text });
+        return Err(AgentError::Refused {
+            command,
+            status: status.as_u16(),
+            text,
+        });
     }
-    serde_json::from_slice(body).map_err(|e| AgentError::Unreadable { command, why: e.to_string() })
-}
-
-/// Root device hints in Ironic's words (metal3.md 4.5: which operator each field has).
-fn root_device(hints: &RootDeviceHints) -> Map<String, Value> {
-    let mut out = Map::new();
-    let mut exact = |name: &str, value: &Option<String>| {
-        if let Some(value) = value.as_deref().filter(|v| !v.is_empty()) {
-            out.insert(name.to_owned(), json!(format!("s== {value}")));
-        }
-    };
-    match hints.device_name.as_deref() {
-        Some(path) if path.starts_with("/dev/disk/by-path/") => exact("by_path", &hints.device_name),
-        _ => exact("name", &hints.device_name),
-    }
-    exact("hctl", &hints.hctl);
-    exact("serial", &hints.serial_number);
-    exact("wwn", &hints.wwn);
-    exact("wwn_with_extension", &hints.wwn_with_extension);
-    exact("wwn_vendor_extension", &hints.wwn_vendor_extension);
-    for (name, value) in [("model", &hints.model), ("vendor", &hints.vendor)] {
-        if let Some(value) = value.as_deref().filter(|v| !v.is_empty()) {
-            out.insert(name.to_owned(), json!(format!("<in> {value}")));
-        }
-    }
-    if let Some(size) = hints.min_size_gigabytes.filter(|size| *size > 0) {
-        out.insert("size".to_owned(), json!(format!(">= {size}")));
-    }
-    if let Some(rotational) = hints.rotational {
-        out.insert("rotational".to_owned(), json!(rotational));
-    }
-    out
+    serde_json::from_slice(body).map_err(|e| AgentError::Unreadable {
+        command,
+        why: e.to_string(),
+    })
 }
 
 /// An error with its causes, in one line.
@@ -426,82 +416,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hints_in_ironics_words() {
-        let hints = RootDeviceHints {
-            device_name: Some("/dev/disk/by-path/pci-1".into()),
-            model: Some("Dell PERC".into()),
-            min_size_gigabytes: Some(100),
-            rotational: Some(false),
-            serial_number: Some("S1".into()),
-            ..RootDeviceHints::default()
-        };
-        insta::assert_json_snapshot!(root_device(&hints), @r#"
-        {
-          "by_path": "s== /dev/disk/by-path/pci-1",
-          "serial": "s== S1",
-          "model": "<in> Dell PERC",
-          "size": ">= 100",
-          "rotational": false
-        }
-        "#);
-        assert!(root_device(&RootDeviceHints { min_size_gigabytes: Some(0), ..Default::default() }).is_empty());
-    }
-
-    fn list(commands: Value) -> CommandList {
-        serde_json::from_value(json!({ "commands": commands })).unwrap()
-    }
-
-    fn job(after: usize) -> JobRecord {
-        JobRecord { operation: "op-1".into(), kind: JobKind::Erase, after }
-    }
-
-    #[test]
-    fn a_job_is_found_by_its_place_in_the_list() {
-        let running = json!([
-            {"id": "1", "command_name": "execute_clean_step", "command_status": "FAILED"},
-            {"id": "2", "command_name": "get_clean_steps", "command_status": "SUCCEEDED"},
-            {"id": "3", "command_name": "execute_clean_step", "command_status": "RUNNING"},
-        ]);
-        assert_eq!(facts(&job(1), &list(running.clone())).unwrap().state, JobState::Running);
-        assert_eq!(facts(&job(3), &list(running)), None, "what was there before is not ours");
-        let mismatch = json!([{"id": "1", "command_name": "execute_clean_step", "command_status": "CLEAN_VERSION_MISMATCH"}]);
-        assert_eq!(facts(&job(0), &list(mismatch)), None, "nothing was done");
-        let foreign = json!([{"id": "1", "command_name": "execute_clean_step", "command_status": "SUCCEEDED",
-            "command_result": {"clean_result": null, "clean_step": {"step": "erase_devices", OPERATION: "op-2"}}}]);
-        assert_eq!(facts(&job(0), &list(foreign)), None, "it says whose it is");
-    }
-
-    #[test]
-    fn failures_keep_the_agents_words() {
-        let failed = json!([{"id": "1", "command_name": "execute_clean_step", "command_status": "FAILED",
-            "command_error": {"type": "BlockDeviceEraseError", "code": 500, "message": "Error erasing block device",
-                              "details": "/dev/sda reads 0xff"}}]);
-        let state = facts(&job(0), &list(failed)).unwrap().state;
-        let want = JobState::Failed {
-            kind: "BlockDeviceEraseError".into(),
-            message: "Error erasing block device: /dev/sda reads 0xff".into(),
-        };
-        assert_eq!(state, want);
-    }
-
-    #[test]
-    fn evidence_is_read_and_its_absence_is_no_proof() {
-        let done = |result: Value| {
-            list(json!([{"id": "1", "command_name": "execute_clean_step", "command_status": "SUCCEEDED",
-                "command_result": {"clean_result": result, "clean_step": {"step": "erase_devices", OPERATION: "op-1"}}}]))
-        };
-        let report = json!({"disks": [{"name": "/dev/sda", "serial": "S", "size": 100, "method": "write-zeroes",
-            "verification": {"expectation": "zeros", "samples": 2, "bytes_read": 64, "canaries": 1}, "duration_ms": 5}]});
-        let JobState::Succeeded { wiped } = facts(&job(0), &done(report)).unwrap().state else { panic!("not done") };
-        assert_eq!((wiped[0].verified, wiped[0].verified_bytes, wiped[0].serial.as_str()), (true, 64, "S"));
-        let JobState::Succeeded { wiped } = facts(&job(0), &done(Value::Null)).unwrap().state else { panic!("not done") };
-        assert!(wiped.is_empty());
-    }
 }

@@ -12,8 +12,14 @@ const IN_MEMORY_MAX: u64 = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum AssetError {
     #[error("--boot-dir {dir}: can't read {file}: {why}")]
-    Unreadable { dir: String, file: String, why: io::Error },
-    #[error("--boot-dir {dir} has no {file}: put the deploy agent's kernel there as vmlinuz and its ramdisk as initramfs")]
+    Unreadable {
+        dir: String,
+        file: String,
+        why: io::Error,
+    },
+    #[error(
+        "--boot-dir {dir} has no {file}: put the deploy agent's kernel there as vmlinuz and its ramdisk as initramfs"
+    )]
     Missing { dir: String, file: &'static str },
 }
 
@@ -36,11 +42,17 @@ impl BootAssets {
     /// Every file of a directory.
     pub fn from_dir(dir: &Path) -> Result<Self, AssetError> {
         let shown = dir.display().to_string();
-        let fail = |file: &str, why| AssetError::Unreadable { dir: shown.clone(), file: file.to_owned(), why };
+        let fail = |file: &str, why| AssetError::Unreadable {
+            dir: shown.clone(),
+            file: file.to_owned(),
+            why,
+        };
         let mut assets = BTreeMap::new();
         for entry in fs::read_dir(dir).map_err(|why| fail(".", why))? {
             let entry = entry.map_err(|why| fail(".", why))?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             let path = entry.path();
             let meta = fs::metadata(&path).map_err(|why| fail(&name, why))?;
             if !meta.is_file() || name.starts_with('.') {
@@ -49,7 +61,10 @@ impl BootAssets {
             let blob = if meta.len() <= IN_MEMORY_MAX {
                 Blob::Memory(fs::read(&path).map_err(|why| fail(&name, why))?.into())
             } else {
-                Blob::File { path: path.into(), size: meta.len() }
+                Blob::File {
+                    path: path.into(),
+                    size: meta.len(),
+                }
             };
             assets.insert(name, blob);
         }

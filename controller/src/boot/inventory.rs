@@ -18,12 +18,19 @@ pub(crate) struct Found {
 
 pub(crate) fn found(inspection: &Inspection) -> Found {
     let devices = devices(inspection.pci_devices.as_deref().unwrap_or_default());
-    Found { hardware: hardware(inspection), devices }
+    Found {
+        hardware: hardware(inspection),
+        devices,
+    }
 }
 
 fn hardware(inspection: &Inspection) -> HardwareDetails {
     let inventory = &inspection.inventory;
-    let boot = inspection.boot_interface.as_deref().or(inventory.boot.pxe_interface.as_deref()).and_then(boot_mac);
+    let boot = inspection
+        .boot_interface
+        .as_deref()
+        .or(inventory.boot.pxe_interface.as_deref())
+        .and_then(boot_mac);
     let vendor = &inventory.system_vendor;
     let mut flags = inventory.cpu.flags.clone();
     flags.sort();
@@ -31,7 +38,11 @@ fn hardware(inspection: &Inspection) -> HardwareDetails {
         cpu: Some(Cpu {
             arch: text(&inventory.cpu.architecture),
             model: text(&inventory.cpu.model_name),
-            clock_megahertz: inventory.cpu.frequency.as_deref().and_then(|f| f.trim().parse().ok()),
+            clock_megahertz: inventory
+                .cpu
+                .frequency
+                .as_deref()
+                .and_then(|f| f.trim().parse().ok()),
             flags,
             count: signed(inventory.cpu.count),
         }),
@@ -43,7 +54,11 @@ fn hardware(inspection: &Inspection) -> HardwareDetails {
             }),
         }),
         hostname: inventory.hostname.as_deref().and_then(text),
-        nics: inventory.interfaces.iter().flat_map(|nic| nics(nic, boot.as_deref())).collect(),
+        nics: inventory
+            .interfaces
+            .iter()
+            .flat_map(|nic| nics(nic, boot.as_deref()))
+            .collect(),
         ram_mebibytes: signed(inventory.memory.physical_mb),
         storage: inventory.disks.iter().map(storage).collect(),
         system_vendor: Some(SystemVendor {
@@ -80,12 +95,20 @@ fn nics(from: &Interface, boot: Option<&str>) -> Vec<Nic> {
         lldp: (lldp.port != Lldp::default()).then_some(lldp.port),
         pci_address: from.pci_address.as_deref().and_then(text),
     };
-    let addresses: Vec<_> =
-        [&from.ipv4_address, &from.ipv6_address].into_iter().filter_map(|a| a.as_deref().and_then(text)).collect();
+    let addresses: Vec<_> = [&from.ipv4_address, &from.ipv6_address]
+        .into_iter()
+        .filter_map(|a| a.as_deref().and_then(text))
+        .collect();
     if addresses.is_empty() {
         return vec![nic];
     }
-    addresses.into_iter().map(|ip| Nic { ip: Some(ip), ..nic.clone() }).collect()
+    addresses
+        .into_iter()
+        .map(|ip| Nic {
+            ip: Some(ip),
+            ..nic.clone()
+        })
+        .collect()
 }
 
 fn storage(disk: &Disk) -> Storage {
@@ -117,7 +140,10 @@ fn storage(disk: &Disk) -> Storage {
 fn devices(pci: &[PciDevice]) -> BTreeMap<String, u64> {
     let mut found = BTreeMap::new();
     for device in pci {
-        let resource = match (device.vendor_id.to_ascii_lowercase().as_str(), device.class.get(..4)) {
+        let resource = match (
+            device.vendor_id.to_ascii_lowercase().as_str(),
+            device.class.get(..4),
+        ) {
             ("10de", Some("0300" | "0302")) => "nvidia.com/gpu",
             ("1002", Some("0300" | "0302" | "0380" | "1200")) => "amd.com/gpu",
             _ => continue,
@@ -139,8 +165,10 @@ impl Neighbour {
     fn read(tlvs: Option<&Value>) -> Self {
         let mut found = Neighbour::default();
         for tlv in tlvs.and_then(Value::as_array).into_iter().flatten() {
-            let (Some(kind), Some(value)) = (tlv.get(0).and_then(Value::as_u64), tlv.get(1).and_then(Value::as_str))
-            else {
+            let (Some(kind), Some(value)) = (
+                tlv.get(0).and_then(Value::as_u64),
+                tlv.get(1).and_then(Value::as_str),
+            ) else {
                 continue;
             };
             let Some(bytes) = unhex(value) else { continue };
@@ -156,13 +184,17 @@ impl Neighbour {
             (2, [subtype, id @ ..]) => self.port.port_id = name(*subtype == 3, id),
             (5, text) => self.port.switch_system_name = name(false, text),
             (127, [0x00, 0x80, 0xc2, 1, high, low]) => {
-                self.untagged = Some(i32::from(u16::from_be_bytes([*high, *low]))).filter(|id| (1..=4094).contains(id));
+                self.untagged =
+                    Some(i32::from(u16::from_be_bytes([*high, *low]))).filter(|id| (1..=4094).contains(id));
             }
             (127, [0x00, 0x80, 0xc2, 3, high, low, len, text @ ..]) => {
                 let id = i32::from(u16::from_be_bytes([*high, *low]));
                 let text = text.get(..usize::from(*len)).unwrap_or(text);
                 if (0..=4094).contains(&id) {
-                    self.vlans.push(Vlan { id, name: name(false, text) });
+                    self.vlans.push(Vlan {
+                        id,
+                        name: name(false, text),
+                    });
                 }
             }
             _ => {}
@@ -180,10 +212,13 @@ fn name(is_mac: bool, bytes: &[u8]) -> Option<String> {
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
     // 507 bytes is what a TLV can hold.
-    if digits.len() % 2 != 0 || digits.len() > 1022 || !digits.iter().all(u8::is_ascii_hexdigit) {
+    if !digits.len().is_multiple_of(2) || digits.len() > 1022 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
-    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
 fn text(text: &str) -> Option<String> {
@@ -235,7 +270,10 @@ mod tests {
         }))
         .unwrap();
         let found = found(&inspection);
-        assert_eq!(found.devices, BTreeMap::from([("amd.com/gpu".into(), 1), ("nvidia.com/gpu".into(), 2)]));
+        assert_eq!(
+            found.devices,
+            BTreeMap::from([("amd.com/gpu".into(), 1), ("nvidia.com/gpu".into(), 2)])
+        );
         insta::assert_yaml_snapshot!(found.hardware);
     }
 

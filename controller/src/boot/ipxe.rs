@@ -52,7 +52,10 @@ fn kernel_params(settings: &ScriptSettings, mac: Mac, plan: &BootPlan) -> Vec<St
     }
     let extra = match plan.purpose {
         BootPurpose::Inspect => {
-            params.push(format!("ipa-inspection-callback-url={url}{}", steelyard_agent_api::paths::INSPECTION));
+            params.push(format!(
+                "ipa-inspection-callback-url={url}{}",
+                steelyard_agent_api::paths::INSPECTION
+            ));
             params.push(format!("ipa-inspection-collectors={}", settings.collectors));
             params.push("ipa-collect-lldp=1".to_owned());
             &settings.inspector_params
@@ -67,9 +70,14 @@ fn kernel_params(settings: &ScriptSettings, mac: Mac, plan: &BootPlan) -> Vec<St
 pub(crate) fn check_param(param: &str) -> Result<(), String> {
     let name = param.split('=').next().unwrap_or_default();
     if param.is_empty() || !param.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err(format!("{param:?} must be one word of printable characters, as in key=value"));
+        return Err(format!(
+            "{param:?} must be one word of printable characters, as in key=value"
+        ));
     }
-    if matches!(name, "ipa-agent-token" | "ipa-api-url" | "ipa-inspection-callback-url" | "BOOTIF" | "initrd") {
+    if matches!(
+        name,
+        "ipa-agent-token" | "ipa-api-url" | "ipa-inspection-callback-url" | "BOOTIF" | "initrd"
+    ) {
         return Err(format!("{name} is set by Steelyard itself: leave it out"));
     }
     // iPXE expands ${...} and ends commands at && and ||.
@@ -122,14 +130,28 @@ mod tests {
     fn deploy_script_asks_for_no_inspection() {
         let mac = "52:54:00:00:00:01".parse().unwrap();
         let text = script(&settings(), "bare-metal-1", mac, &plan(BootPurpose::Deploy));
-        assert!(text.contains("console=ttyS1,115200n8") && !text.contains("inspection"), "{text}");
-        assert!(!text.contains("uuid-1") && !text.contains("op-1"), "ids are for the agent API: {text}");
+        assert!(
+            text.contains("console=ttyS1,115200n8") && !text.contains("inspection"),
+            "{text}"
+        );
+        assert!(
+            !text.contains("uuid-1") && !text.contains("op-1"),
+            "ids are for the agent API: {text}"
+        );
     }
 
     #[test]
     fn parameters_of_the_site_are_checked() {
         assert!(check_param("console=ttyS0,115200n8").is_ok() && check_param("quiet").is_ok());
-        for bad in ["", "a b", "x\ny", "ipa-agent-token=1", "BOOTIF=1", "a=${net0/mac}", "a=1&&exit"] {
+        for bad in [
+            "",
+            "a b",
+            "x\ny",
+            "ipa-agent-token=1",
+            "BOOTIF=1",
+            "a=${net0/mac}",
+            "a=1&&exit",
+        ] {
             assert!(check_param(bad).is_err(), "{bad:?}");
         }
     }

@@ -48,8 +48,12 @@ impl FromStr for Mac {
         let mut bytes = [0; 6];
         let mut pairs = text.split([':', '-']);
         for byte in &mut bytes {
-            let pair = pairs.next().filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
-            *byte = pair.and_then(|p| u8::from_str_radix(p, 16).ok()).ok_or_else(bad)?;
+            let pair = pairs
+                .next()
+                .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
+            *byte = pair
+                .and_then(|p| u8::from_str_radix(p, 16).ok())
+                .ok_or_else(bad)?;
         }
         match pairs.next() {
             None => Ok(Mac(bytes)),
@@ -68,7 +72,14 @@ mod tests {
         assert_eq!(mac.to_string(), "52:54:00:ab:cd:0e");
         assert_eq!(mac.dashed(), "52-54-00-ab-cd-0e");
         assert_eq!(mac.dashed().parse::<Mac>().unwrap(), mac);
-        for bad in ["", "52:54:00:ab:cd", "52:54:00:ab:cd:0e:11", "52:54:00:ab:cd:+1", "5254.00ab.cd0e", "zz:54:00:ab:cd:0e"] {
+        for bad in [
+            "",
+            "52:54:00:ab:cd",
+            "52:54:00:ab:cd:0e:11",
+            "52:54:00:ab:cd:+1",
+            "5254.00ab.cd0e",
+            "zz:54:00:ab:cd:0e",
+        ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }

@@ -134,7 +134,10 @@ pub struct BootHooks {
 
 impl Default for BootHooks {
     fn default() -> Self {
-        BootHooks { changed: Arc::new(|_| {}), stranger: Arc::new(|_| {}) }
+        BootHooks {
+            changed: Arc::new(|_| {}),
+            stranger: Arc::new(|_| {}),
+        }
     }
 }
 
@@ -184,7 +187,12 @@ impl BootServices {
     }
 
     /// Gives the agent a job, unless it has it already.
-    pub async fn ensure_agent(&self, host: &Key, task: &AgentTask, payload: Payload) -> Result<Accepted, AgentError> {
+    pub async fn ensure_agent(
+        &self,
+        host: &Key,
+        task: &AgentTask,
+        payload: Payload,
+    ) -> Result<Accepted, AgentError> {
         agent_client::ensure(&self.0, host, task, payload).await
     }
 

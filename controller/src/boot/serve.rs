@@ -10,7 +10,7 @@ use crate::net::{BoxedStream, Listener, Udp};
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     io,
     net::{IpAddr, SocketAddr},
@@ -45,14 +45,21 @@ pub struct BootError {
 impl BootError {
     fn new(service: &'static str, address: SocketAddr, why: io::Error) -> Self {
         let fix = match why.kind() {
-            io::ErrorKind::AddrInUse => "Another program has this port: stop it (often dnsmasq or another DHCP server)",
+            io::ErrorKind::AddrInUse => {
+                "Another program has this port: stop it (often dnsmasq or another DHCP server)"
+            }
             io::ErrorKind::PermissionDenied => "Ports below 1024 need CAP_NET_BIND_SERVICE",
             io::ErrorKind::AddrNotAvailable => {
                 "This machine does not have the address: put it on the provisioning interface, or correct the flag"
             }
             _ => "Check the address and the provisioning interface",
         };
-        BootError { service, address, why, fix }
+        BootError {
+            service,
+            address,
+            why,
+            fix,
+        }
     }
 }
 
@@ -77,7 +84,12 @@ pub(crate) async fn run(shared: Arc<Shared>) -> BootError {
 
 async fn dhcp(shared: &Arc<Shared>) -> Result<Infallible, BootError> {
     let address = shared.config.dhcp;
-    let socket = shared.world.net.udp(address).await.map_err(|why| BootError::new("DHCP", address, why))?;
+    let socket = shared
+        .world
+        .net
+        .udp(address)
+        .await
+        .map_err(|why| BootError::new("DHCP", address, why))?;
     tracing::info!(%address, "DHCP listens");
     let mut buffer = vec![0; 4096];
     loop {
@@ -98,10 +110,15 @@ async fn dhcp(shared: &Arc<Shared>) -> Result<Infallible, BootError> {
 }
 
 async fn tftp(shared: &Arc<Shared>, address: SocketAddr) -> Result<Infallible, BootError> {
-    let socket = shared.world.net.udp(address).await.map_err(|why| BootError::new("TFTP", address, why))?;
+    let socket = shared
+        .world
+        .net
+        .udp(address)
+        .await
+        .map_err(|why| BootError::new("TFTP", address, why))?;
     tracing::info!(%address, "TFTP listens");
     let mut transfers: JoinSet<SocketAddr> = JoinSet::new();
-    let mut running: BTreeMap<SocketAddr, ()> = BTreeMap::new();
+    let mut running = BTreeSet::new();
     let mut buffer = vec![0; 1500];
     loop {
         let received = tokio::select! {
@@ -125,20 +142,13 @@ async fn tftp(shared: &Arc<Shared>, address: SocketAddr) -> Result<Infallible, B
             }
         };
         // A repeated request is answered by its running transfer's retransmission.
-        if running.contains_key(&peer) {
+        if running.contains(&peer) {
             continue;
         }
-        let opened = tftp::parse_request(&buffer[..size]).and_then(|request| {
-            if running.len() >= TRANSFERS_MAX {
-                return Err(Refusal::Busy);
-            }
-            let file = shared.config.assets.in_memory(&request.file);
-            let file = file.ok_or_else(|| Refusal::NoFile(request.file.chars().take(100).collect()))?;
-            Ok((request, file))
-        });
+        let opened = open(shared, &buffer[..size], running.len());
         match opened {
             Ok((request, file)) => {
-                running.insert(peer, ());
+                running.insert(peer);
                 let shared = shared.clone();
                 transfers.spawn(async move {
                     transfer(&shared, address.ip(), peer, &request, file).await;
@@ -158,8 +168,26 @@ async fn tftp(shared: &Arc<Shared>, address: SocketAddr) -> Result<Infallible, B
     }
 }
 
+/// What a packet to the well-known port asks for, if we have it and room for it.
+fn open(shared: &Shared, packet: &[u8], running: usize) -> Result<(tftp::Request, bytes::Bytes), Refusal> {
+    let request = tftp::parse_request(packet)?;
+    if running >= TRANSFERS_MAX {
+        return Err(Refusal::Busy);
+    }
+    match shared.config.assets.in_memory(&request.file) {
+        Some(file) => Ok((request, file)),
+        None => Err(Refusal::NoFile(request.file.chars().take(100).collect())),
+    }
+}
+
 /// One transfer on a port of its own, which is its identity (RFC 1350 4).
-async fn transfer(shared: &Shared, ip: IpAddr, peer: SocketAddr, request: &tftp::Request, file: bytes::Bytes) {
+async fn transfer(
+    shared: &Shared,
+    ip: IpAddr,
+    peer: SocketAddr,
+    request: &tftp::Request,
+    file: bytes::Bytes,
+) {
     let socket = match shared.world.net.udp(SocketAddr::new(ip, 0)).await {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!(%peer, %error, "no port for a TFTP transfer"),
@@ -195,8 +223,12 @@ async fn send_all(socket: &dyn Udp, packets: tftp::Packets) {
 
 async fn serve_web(shared: &Arc<Shared>) -> Result<Infallible, BootError> {
     let address = shared.config.http;
-    let mut listener: Box<dyn Listener> =
-        shared.world.net.listen(address).await.map_err(|why| BootError::new("HTTP boot", address, why))?;
+    let mut listener: Box<dyn Listener> = shared
+        .world
+        .net
+        .listen(address)
+        .await
+        .map_err(|why| BootError::new("HTTP boot", address, why))?;
     tracing::info!(%address, "HTTP boot listens");
     let mut connections: JoinSet<IpAddr> = JoinSet::new();
     let mut of_peer: BTreeMap<IpAddr, usize> = BTreeMap::new();
@@ -243,6 +275,8 @@ async fn connection(shared: Arc<Shared>, stream: BoxedStream, from: SocketAddr) 
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
+        // It would come from the system's clock, and a replayed run would send other bytes.
+        .auto_date_header(false)
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(BUFFER_MAX)
         .serve_connection(TokioIo::new(StallGuard::new(stream, STALL_AFTER)), service)
@@ -251,4 +285,3 @@ async fn connection(shared: Arc<Shared>, stream: BoxedStream, from: SocketAddr) 
         tracing::debug!(%from, %error, "HTTP connection ended");
     }
 }
-

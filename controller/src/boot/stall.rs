@@ -23,7 +23,11 @@ pub(crate) struct StallGuard {
 impl StallGuard {
     /// Errors once a pending write has made no progress for `after`.
     pub(crate) fn new(inner: BoxedStream, after: Duration) -> Self {
-        StallGuard { inner, after, deadline: Box::pin(tokio::time::sleep(after)) }
+        StallGuard {
+            inner,
+            after,
+            deadline: Box::pin(tokio::time::sleep(after)),
+        }
     }
 
     /// A write came through: the clock starts again.
@@ -39,7 +43,10 @@ impl StallGuard {
                 Poll::Ready(done)
             }
             Poll::Pending => match self.deadline.as_mut().poll(cx) {
-                Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer stopped reading"))),
+                Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the peer stopped reading",
+                ))),
                 Poll::Pending => Poll::Pending,
             },
         }
@@ -47,7 +54,11 @@ impl StallGuard {
 }
 
 impl AsyncRead for StallGuard {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.inner).poll_read(cx, buf);
         if outcome.is_ready() {
             // The answer to what was just read may start now; how long a request may take is hyper's matter.

@@ -28,7 +28,9 @@ pub enum PlanError {
     Mac(#[from] BadMac),
     #[error("bootMACAddress {mac} is also the one of {other}: correct one of the two")]
     MacTaken { mac: Mac, other: Key },
-    #[error("address {address} is also the one of {other}: correct the annotation metal3.vcluster.com/ip-address of one of the two")]
+    #[error(
+        "address {address} is also the one of {other}: correct the annotation metal3.vcluster.com/ip-address of one of the two"
+    )]
     AddressTaken { address: std::net::Ipv4Addr, other: Key },
 }
 
@@ -135,11 +137,21 @@ impl Shared {
         let mut guard = self.state();
         let state = &mut *guard;
         if let Some(other) = state.by_mac.get(&mac).filter(|other| *other != key) {
-            return Err(PlanError::MacTaken { mac, other: other.clone() });
+            return Err(PlanError::MacTaken {
+                mac,
+                other: other.clone(),
+            });
         }
         let address = plan.address.addr();
-        if let Some((other, _)) = state.hosts.iter().find(|(k, h)| *k != key && h.plan.address.addr() == address) {
-            return Err(PlanError::AddressTaken { address, other: other.clone() });
+        if let Some((other, _)) = state
+            .hosts
+            .iter()
+            .find(|(k, h)| *k != key && h.plan.address.addr() == address)
+        {
+            return Err(PlanError::AddressTaken {
+                address,
+                other: other.clone(),
+            });
         }
         let published_at = self.now();
         match state.hosts.get_mut(key) {
@@ -155,8 +167,20 @@ impl Shared {
                     state.by_mac.remove(&old.mac);
                 }
                 tracing::info!(host = %key, operation = plan.operation, %mac, "boot plan published");
-                let boot = BootFacts { published: Some(plan.operation.clone()), ..BootFacts::default() };
-                state.hosts.insert(key.clone(), Host { plan, mac, published_at, boot, agent: Agent::default() });
+                let boot = BootFacts {
+                    published: Some(plan.operation.clone()),
+                    ..BootFacts::default()
+                };
+                state.hosts.insert(
+                    key.clone(),
+                    Host {
+                        plan,
+                        mac,
+                        published_at,
+                        boot,
+                        agent: Agent::default(),
+                    },
+                );
             }
         }
         state.by_mac.insert(mac, key.clone());
@@ -173,22 +197,37 @@ impl Shared {
     }
 
     pub(crate) fn boot_facts(&self, key: &Key) -> BootFacts {
-        self.state().hosts.get(key).map(|host| host.boot.clone()).unwrap_or_default()
+        self.state()
+            .hosts
+            .get(key)
+            .map(|host| host.boot.clone())
+            .unwrap_or_default()
     }
 
     pub(crate) fn agent_facts(&self, key: &Key) -> Observed<AgentFacts> {
         let state = self.state();
-        let Some(host) = state.hosts.get(key) else { return Observed::not_asked(self.now()) };
+        let Some(host) = state.hosts.get(key) else {
+            return Observed::not_asked(self.now());
+        };
         let agent = &host.agent;
         if let Some((since, why)) = agent.lost.clone() {
-            return Observed::Unknown { since, why: Ignorance::Unreachable(why) };
+            return Observed::Unknown {
+                since,
+                why: Ignorance::Unreachable(why),
+            };
         }
-        let Some(at) = agent.seen_at else { return Observed::not_asked(host.published_at) };
+        let Some(at) = agent.seen_at else {
+            return Observed::not_asked(host.published_at);
+        };
         let value = AgentFacts {
             operation: host.plan.operation.clone(),
             heartbeat_at: agent.heartbeat_at,
             inventory: agent.found.as_ref().map(|found| found.hardware.clone()),
-            devices: agent.found.as_ref().map(|found| found.devices.clone()).unwrap_or_default(),
+            devices: agent
+                .found
+                .as_ref()
+                .map(|found| found.devices.clone())
+                .unwrap_or_default(),
             inspection_error: agent.inspection_error.clone(),
             job: agent.job.clone(),
         };
@@ -207,18 +246,30 @@ impl Shared {
     fn by_mac(&self, mac: Mac) -> Option<Subject> {
         let state = self.state();
         let key = state.by_mac.get(&mac)?;
-        state.hosts.get(key).map(|host| Subject { key: key.clone(), plan: host.plan.clone(), mac })
+        state.hosts.get(key).map(|host| Subject {
+            key: key.clone(),
+            plan: host.plan.clone(),
+            mac,
+        })
     }
 
     pub(crate) fn by_uuid(&self, uuid: &str) -> Option<Subject> {
         let state = self.state();
         let (key, host) = state.hosts.iter().find(|(_, host)| host.plan.node_uuid == uuid)?;
-        Some(Subject { key: key.clone(), plan: host.plan.clone(), mac: host.mac })
+        Some(Subject {
+            key: key.clone(),
+            plan: host.plan.clone(),
+            mac: host.mac,
+        })
     }
 
     pub(crate) fn by_key(&self, key: &Key) -> Option<Subject> {
         let state = self.state();
-        state.hosts.get(key).map(|host| Subject { key: key.clone(), plan: host.plan.clone(), mac: host.mac })
+        state.hosts.get(key).map(|host| Subject {
+            key: key.clone(),
+            plan: host.plan.clone(),
+            mac: host.mac,
+        })
     }
 
     /// The one host that has any of these MACs (ironic.md 1.3: MACs of two hosts match none).
@@ -253,7 +304,7 @@ impl Shared {
             dhcp::Outcome::Reply(reply) => {
                 let key = key?;
                 tracing::debug!(host = %key, mac = %reply.mac, kind = ?reply.kind, to = %reply.to, "DHCP answered");
-                if reply.kind != dhcproto::v4::MessageType::Nak {
+                if reply.kind != dhcp::MessageKind::Nak {
                     self.with(&key, |host| host.boot.leased_at = Some(now));
                     self.changed(&key);
                 }
@@ -272,7 +323,9 @@ impl Shared {
             (_, Some(key)) if why != dhcp::Why::Released => {
                 let mac = mac.map(|m| m.to_string()).unwrap_or_default();
                 tracing::warn!(host = %key, mac, error = %why, "DHCP request dropped");
-                self.with(&key, |host| host.boot.dropped = Some((now, format!("DHCP request of {mac} dropped: {why}"))));
+                self.with(&key, |host| {
+                    host.boot.dropped = Some((now, format!("DHCP request of {mac} dropped: {why}")))
+                });
                 self.changed(&key);
             }
             (Some(mac), None) if why == dhcp::Why::NoPlan => {
@@ -310,14 +363,23 @@ impl Shared {
         let known = self.with(key, |host| {
             let agent = &host.agent;
             let known = if agent.saving { None } else { agent.record.clone() };
-            (known, agent.vault_read || agent.saving, host.plan.operation.clone())
+            (
+                known,
+                agent.vault_read || agent.saving,
+                host.plan.operation.clone(),
+            )
         });
         let operation = match known {
             None | Some((None, true, _)) => return Ok(None),
             Some((Some(record), ..)) => return Ok(Some(record)),
             Some((None, false, operation)) => operation,
         };
-        let loaded = self.world.vault.load(key).await?.filter(|record| record.operation == operation);
+        let loaded = self
+            .world
+            .vault
+            .load(key)
+            .await?
+            .filter(|record| record.operation == operation);
         Ok(self
             .with(key, |host| {
                 if host.plan.operation != operation {
@@ -327,7 +389,11 @@ impl Shared {
                 if host.agent.record.is_none() {
                     host.agent.record = loaded;
                 }
-                if host.agent.saving { None } else { host.agent.record.clone() }
+                if host.agent.saving {
+                    None
+                } else {
+                    host.agent.record.clone()
+                }
             })
             .flatten())
     }
@@ -483,6 +549,9 @@ impl Shared {
 
 impl AgentRecord {
     pub(crate) fn with_job(&self, job: JobRecord) -> Self {
-        AgentRecord { job: Some(job), ..self.clone() }
+        AgentRecord {
+            job: Some(job),
+            ..self.clone()
+        }
     }
 }

@@ -29,10 +29,20 @@ impl Strangers {
     /// Counts a request; returns the stranger if it is time to tell of it.
     pub(crate) fn saw(&mut self, mac: Mac, relay: Option<Ipv4Addr>, now: Timestamp) -> Option<Stranger> {
         if !self.seen.contains_key(&mac) && self.seen.len() >= STRANGERS_MAX {
-            let oldest = self.seen.iter().min_by_key(|(_, (s, _))| s.last).map(|(mac, _)| *mac);
+            let oldest = self
+                .seen
+                .iter()
+                .min_by_key(|(_, (s, _))| s.last)
+                .map(|(mac, _)| *mac);
             oldest.and_then(|mac| self.seen.remove(&mac));
         }
-        let fresh = Stranger { mac, relay, count: 0, first: now, last: now };
+        let fresh = Stranger {
+            mac,
+            relay,
+            count: 0,
+            first: now,
+            last: now,
+        };
         let (stranger, told) = self.seen.entry(mac).or_insert((fresh, Timestamp::MIN));
         stranger.count += 1;
         stranger.relay = relay;

@@ -38,7 +38,19 @@ pub(crate) struct Wire(Arc<Mutex<Wires>>);
 
 impl Wire {
     pub(crate) fn host(&self, ip: [u8; 4]) -> Arc<dyn Net> {
-        Arc::new(MemNet { wire: self.clone(), ip: ip.into() })
+        Arc::new(MemNet {
+            wire: self.clone(),
+            ip: ip.into(),
+        })
+    }
+
+    /// Waits until a host listens there.
+    pub(crate) async fn listening(&self, at: impl Into<SocketAddr>) {
+        let at = at.into();
+        until("a listener", || {
+            self.0.lock().unwrap().listeners.contains_key(&at).then_some(())
+        })
+        .await;
     }
 
     pub(crate) fn name(&self, name: &str, ip: [u8; 4]) {
@@ -76,7 +88,11 @@ impl Net for MemNet {
         let (sender, receiver) = mpsc::channel(64);
         let bound = match self.wire.0.lock().unwrap().udp.insert(at, sender) {
             Some(other) if !other.is_closed() => Err(taken()),
-            _ => Ok(Box::new(MemUdp { wire: self.wire.clone(), at, receiver: AsyncMutex::new(receiver) }) as Box<dyn Udp>),
+            _ => Ok(Box::new(MemUdp {
+                wire: self.wire.clone(),
+                at,
+                receiver: AsyncMutex::new(receiver),
+            }) as Box<dyn Udp>),
         };
         Box::pin(async move { bound })
     }
@@ -97,7 +113,11 @@ impl Net for MemNet {
         Box::pin(async move {
             let (near, far) = tokio::io::duplex(64 << 10);
             let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
-            listener.ok_or_else(refused)?.send((far, from)).await.map_err(|_| refused())?;
+            listener
+                .ok_or_else(refused)?
+                .send((far, from))
+                .await
+                .map_err(|_| refused())?;
             Ok(Box::new(near) as Box<dyn Stream>)
         })
     }
@@ -106,7 +126,8 @@ impl Net for MemNet {
         let known = self.wire.0.lock().unwrap().names.get(host).copied();
         let found = known.map(IpAddr::V4).or_else(|| host.parse().ok());
         Box::pin(async move {
-            let ip = found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no such host: {host}")))?;
+            let ip = found
+                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no such host: {host}")))?;
             Ok(vec![SocketAddr::new(ip, port)])
         })
     }
@@ -121,7 +142,13 @@ struct MemUdp {
 impl Udp for MemUdp {
     fn recv_from<'a>(&'a self, buf: &'a mut [u8]) -> BoxFuture<'a, io::Result<(usize, SocketAddr)>> {
         Box::pin(async move {
-            let (data, from) = self.receiver.lock().await.recv().await.ok_or(io::ErrorKind::BrokenPipe)?;
+            let (data, from) = self
+                .receiver
+                .lock()
+                .await
+                .recv()
+                .await
+                .ok_or(io::ErrorKind::BrokenPipe)?;
             let size = data.len().min(buf.len());
             buf[..size].copy_from_slice(&data[..size]);
             Ok((size, from))
@@ -181,12 +208,16 @@ impl MemVault {
 
 impl AgentVault for MemVault {
     fn load<'a>(&'a self, host: &'a Key) -> BoxFuture<'a, Result<Option<AgentRecord>, VaultError>> {
-        let found = self.check().map(|()| self.records.lock().unwrap().get(host).cloned());
+        let found = self
+            .check()
+            .map(|()| self.records.lock().unwrap().get(host).cloned());
         Box::pin(async move { found })
     }
 
     fn save<'a>(&'a self, host: &'a Key, record: AgentRecord) -> BoxFuture<'a, Result<(), VaultError>> {
-        let done = self.check().map(|()| _ = self.records.lock().unwrap().insert(host.clone(), record));
+        let done = self
+            .check()
+            .map(|()| _ = self.records.lock().unwrap().insert(host.clone(), record));
         Box::pin(async move { done })
     }
 }
@@ -209,12 +240,19 @@ impl Drop for Running {
 pub(crate) type Handler = Arc<dyn Fn(http::Request<Bytes>) -> http::Response<Bytes> + Send + Sync>;
 
 /// A web server of somebody else, on the wire.
-pub(crate) async fn web(net: &Arc<dyn Net>, port: u16, tls: Option<TlsAcceptor>, handler: Handler) -> Running {
+pub(crate) async fn web(
+    net: &Arc<dyn Net>,
+    port: u16,
+    tls: Option<TlsAcceptor>,
+    handler: Handler,
+) -> Running {
     let mut listener = net.listen(SocketAddr::from(([0, 0, 0, 0], port))).await.unwrap();
     Running::of(async move {
         let mut connections = tokio::task::JoinSet::new();
         loop {
-            let Ok((stream, _)) = listener.accept().await else { return };
+            let Ok((stream, _)) = listener.accept().await else {
+                return;
+            };
             let (tls, handler) = (tls.clone(), handler.clone());
             connections.spawn(async move {
                 let service = hyper::service::service_fn(|request: http::Request<hyper::body::Incoming>| {
@@ -228,7 +266,11 @@ pub(crate) async fn web(net: &Arc<dyn Net>, port: u16, tls: Option<TlsAcceptor>,
                 let http = hyper::server::conn::http1::Builder::new();
                 // A client that went away is no failure of a test.
                 match tls {
-                    None => _ = http.serve_connection(TokioIo::new(BoxedStream(stream)), service).await,
+                    None => {
+                        _ = http
+                            .serve_connection(TokioIo::new(BoxedStream(stream)), service)
+                            .await
+                    }
                     Some(tls) => {
                         if let Ok(stream) = tls.accept(BoxedStream(stream)).await {
                             let _ = http.serve_connection(TokioIo::new(stream), service).await;
@@ -243,14 +285,18 @@ pub(crate) async fn web(net: &Arc<dyn Net>, port: u16, tls: Option<TlsAcceptor>,
 /// A self-signed certificate for an address: what serves with it, and its PEM.
 pub(crate) fn certificate(ip: [u8; 4]) -> (TlsAcceptor, String) {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
-    let cert = rcgen::CertificateParams::new(vec![Ipv4Addr::from(ip).to_string()]).unwrap().self_signed(&key).unwrap();
-    let der = rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
+    let cert = rcgen::CertificateParams::new(vec![Ipv4Addr::from(ip).to_string()])
         .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], der)
+        .self_signed(&key)
         .unwrap();
+    let der = rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], der)
+            .unwrap();
     (TlsAcceptor::from(Arc::new(config)), cert.pem())
 }
 
@@ -276,5 +322,7 @@ pub(crate) async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) ->
             tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(10), found).await.unwrap_or_else(|_| panic!("waited for {what}"))
+    tokio::time::timeout(std::time::Duration::from_secs(10), found)
+        .await
+        .unwrap_or_else(|_| panic!("waited for {what}"))
 }

@@ -75,9 +75,13 @@ impl Refusal {
 pub(crate) fn parse_request(packet: &[u8]) -> Result<Request, Refusal> {
     match packet {
         [0, op, rest @ ..] if u16::from(*op) == OP_RRQ => {
-            let mut words = rest.split(|byte| *byte == 0).map(|w| std::str::from_utf8(w).unwrap_or(""));
+            let mut words = rest
+                .split(|byte| *byte == 0)
+                .map(|w| std::str::from_utf8(w).unwrap_or(""));
             // The last word ends with a zero, too, which leaves an empty word behind it.
-            let (Some(file), Some(mode)) = (words.next(), words.next()) else { return Err(Refusal::Malformed) };
+            let (Some(file), Some(mode)) = (words.next(), words.next()) else {
+                return Err(Refusal::Malformed);
+            };
             if file.is_empty() || rest.last() != Some(&0) {
                 return Err(Refusal::Malformed);
             }
@@ -98,7 +102,10 @@ pub(crate) fn parse_request(packet: &[u8]) -> Result<Request, Refusal> {
                     options.push((wish, value.to_owned()));
                 }
             }
-            Ok(Request { file: file.trim_start_matches('/').to_owned(), options })
+            Ok(Request {
+                file: file.trim_start_matches('/').to_owned(),
+                options,
+            })
         }
         [0, op, ..] if u16::from(*op) == OP_WRQ => Err(Refusal::Write),
         _ => Err(Refusal::Malformed),
@@ -176,7 +183,9 @@ impl Transfer {
             oack.push(0);
         };
         for (wish, value) in options {
-            let Ok(number) = value.parse::<u64>() else { continue };
+            let Ok(number) = value.parse::<u64>() else {
+                continue;
+            };
             match wish {
                 Wish::BlockSize if number >= BLOCK_MIN as u64 => {
                     self.block = usize::try_from(number).unwrap_or(BLOCK_MAX).min(BLOCK_MAX);
@@ -211,7 +220,9 @@ impl Transfer {
             return vec![(self.peer, oack.clone())];
         }
         let end = (self.acked + u64::from(self.window)).min(self.last());
-        let packets = (self.acked + 1..=end).map(|n| (self.peer, self.data(n))).collect();
+        let packets = (self.acked + 1..=end)
+            .map(|n| (self.peer, self.data(n)))
+            .collect();
         self.sent = end;
         packets
     }
@@ -234,7 +245,11 @@ impl Transfer {
         };
         if from != self.peer {
             // RFC 1350 4: tell them, go on. An error is never answered by an error.
-            return if op == OP_ERROR { Vec::new() } else { vec![(from, error(5, "unknown transfer ID"))] };
+            return if op == OP_ERROR {
+                Vec::new()
+            } else {
+                vec![(from, error(5, "unknown transfer ID"))]
+            };
         }
         if self.progress != Progress::Running {
             return Vec::new();
@@ -291,8 +306,11 @@ impl Transfer {
         }
         self.tries += 1;
         if self.tries >= TRIES_MAX {
-            self.progress =
-                Progress::Failed(format!("the client fell silent at block {} of {}", self.acked, self.last()));
+            self.progress = Progress::Failed(format!(
+                "the client fell silent at block {} of {}",
+                self.acked,
+                self.last()
+            ));
             return Vec::new();
         }
         self.send(now)

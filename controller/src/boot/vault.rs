@@ -73,9 +73,16 @@ impl AgentRecord {
             ("agent-token".to_owned(), self.token.reveal().to_owned()),
         ]);
         data.extend(self.callback_url.clone().map(|url| ("agent-url".to_owned(), url)));
-        data.extend(self.certificate.clone().map(|pem| ("agent-certificate".to_owned(), pem)));
+        data.extend(
+            self.certificate
+                .clone()
+                .map(|pem| ("agent-certificate".to_owned(), pem)),
+        );
         if let Some(job) = &self.job {
-            data.insert("agent-job".to_owned(), format!("{} {} {}", job.kind, job.after, job.operation));
+            data.insert(
+                "agent-job".to_owned(),
+                format!("{} {} {}", job.kind, job.after, job.operation),
+            );
         }
         data
     }
@@ -112,7 +119,11 @@ mod tests {
             token: Secret::new("t".repeat(43)),
             callback_url: Some("https://192.168.100.10:9999".into()),
             certificate: Some("PEM".into()),
-            job: Some(JobRecord { operation: "op 2".into(), kind: JobKind::PowerOff, after: 3 }),
+            job: Some(JobRecord {
+                operation: "op 2".into(),
+                kind: JobKind::PowerOff,
+                after: 3,
+            }),
         };
         let mut data = record.to_data();
         data.insert("password".into(), "somebody else's".into());

@@ -33,7 +33,9 @@ fn full(bytes: impl Into<Bytes>) -> Body {
 fn reply(status: StatusCode, content_type: &'static str, bytes: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(bytes));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -51,8 +53,13 @@ where
         return agent(shared, request, &path, from).await;
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are answered here");
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        let mut response = plain(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "only GET and HEAD are answered here",
+        );
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     let head = request.method() == Method::HEAD;
@@ -61,7 +68,10 @@ where
     } else if let Some(name) = path.strip_prefix("/boot/") {
         match shared.config.assets.get(name) {
             Some(blob) => serve_blob(blob, request.headers(), head).await,
-            None => plain(StatusCode::NOT_FOUND, "there is no boot file of this name in --boot-dir"),
+            None => plain(
+                StatusCode::NOT_FOUND,
+                "there is no boot file of this name in --boot-dir",
+            ),
         }
     } else if let Some(digest) = path.strip_prefix("/images/") {
         match shared.world.images.open(digest) {
@@ -79,7 +89,11 @@ fn script(shared: &Shared, mac: &str, from: IpAddr, head: bool) -> Response<Body
     match mac.parse::<Mac>() {
         // A HEAD starts no boot.
         Ok(_) if head => plain(StatusCode::OK, ""),
-        Ok(mac) => reply(StatusCode::OK, "text/plain; charset=utf-8", shared.script(mac, from)),
+        Ok(mac) => reply(
+            StatusCode::OK,
+            "text/plain; charset=utf-8",
+            shared.script(mac, from),
+        ),
         Err(_) => plain(StatusCode::NOT_FOUND, ipxe::NO_PLAN),
     }
 }
@@ -98,14 +112,34 @@ where
         Ok(Err(_)) => return plain(StatusCode::BAD_REQUEST, "the body broke off"),
         Err(_) => return plain(StatusCode::REQUEST_TIMEOUT, "the body did not arrive within 30 s"),
     };
-    let version = parts.headers.get(steelyard_agent_api::VERSION_HEADER).and_then(|v| v.to_str().ok());
+    let version = parts
+        .headers
+        .get(steelyard_agent_api::VERSION_HEADER)
+        .and_then(|v| v.to_str().ok());
     let query = parts.uri.query().unwrap_or_default();
-    let asked = ApiRequest { method: &parts.method, path, query, version, from, body };
+    let asked = ApiRequest {
+        method: &parts.method,
+        path,
+        query,
+        version,
+        from,
+        body,
+    };
     let (status, json) = agent_api::answer(shared, asked).await;
-    let mut response = reply(status, "application/json", if parts.method == Method::HEAD { Vec::new() } else { json });
+    let mut response = reply(
+        status,
+        "application/json",
+        if parts.method == Method::HEAD {
+            Vec::new()
+        } else {
+            json
+        },
+    );
     // Which API this is, as Ironic says it in each answer.
     let version = HeaderValue::from_static("1.68");
-    response.headers_mut().insert("x-openstack-ironic-api-version", version);
+    response
+        .headers_mut()
+        .insert("x-openstack-ironic-api-version", version);
     response
 }
 
@@ -122,7 +156,9 @@ async fn serve_blob(blob: &Blob, asked: &HeaderMap, head: bool) -> Response<Body
         Range::Part { start, length } => (StatusCode::PARTIAL_CONTENT, start, length),
         Range::Unsatisfiable => {
             let mut response = plain(StatusCode::RANGE_NOT_SATISFIABLE, "the file is shorter");
-            response.headers_mut().insert(header::CONTENT_RANGE, number_header(format!("bytes */{size}")));
+            response
+                .headers_mut()
+                .insert(header::CONTENT_RANGE, number_header(format!("bytes */{size}")));
             return response;
         }
     };
@@ -140,12 +176,18 @@ async fn serve_blob(blob: &Blob, asked: &HeaderMap, head: bool) -> Response<Body
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/octet-stream"),
+    );
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     if status == StatusCode::PARTIAL_CONTENT {
         let end = start + length - 1;
-        headers.insert(header::CONTENT_RANGE, number_header(format!("bytes {start}-{end}/{size}")));
+        headers.insert(
+            header::CONTENT_RANGE,
+            number_header(format!("bytes {start}-{end}/{size}")),
+        );
     }
     response
 }
@@ -163,7 +205,11 @@ enum Range {
 
 /// One range; several, or another unit, are answered with the whole file, as RFC 9110 14.2 allows.
 fn parse_range(text: &str, size: u64) -> Range {
-    let Some((first, last)) = text.trim().strip_prefix("bytes=").and_then(|spec| spec.split_once('-')) else {
+    let Some((first, last)) = text
+        .trim()
+        .strip_prefix("bytes=")
+        .and_then(|spec| spec.split_once('-'))
+    else {
         return Range::Whole;
     };
     if last.contains(',') {
@@ -173,12 +219,19 @@ fn parse_range(text: &str, size: u64) -> Range {
     match (first.trim().is_empty(), digits(first), digits(last)) {
         (true, _, Ok(0)) => Range::Unsatisfiable,
         (true, _, Ok(_)) if size == 0 => Range::Unsatisfiable,
-        (true, _, Ok(suffix)) => Range::Part { start: size - suffix.min(size), length: suffix.min(size) },
+        (true, _, Ok(suffix)) => Range::Part {
+            start: size - suffix.min(size),
+            length: suffix.min(size),
+        },
         (false, Ok(start), _) if start >= size => Range::Unsatisfiable,
-        (false, Ok(start), Ok(end)) if end >= start => {
-            Range::Part { start, length: end.min(size - 1) - start + 1 }
-        }
-        (false, Ok(start), Err(_)) if last.trim().is_empty() => Range::Part { start, length: size - start },
+        (false, Ok(start), Ok(end)) if end >= start => Range::Part {
+            start,
+            length: end.min(size - 1) - start + 1,
+        },
+        (false, Ok(start), Err(_)) if last.trim().is_empty() => Range::Part {
+            start,
+            length: size - start,
+        },
         _ => Range::Whole,
     }
 }
@@ -204,7 +257,10 @@ mod tests {
             ("lines=0-1", Range::Whole),
             ("bytes=a-b", Range::Whole),
             ("bytes=-", Range::Whole),
-            ("bytes=18446744073709551615-18446744073709551615", Range::Unsatisfiable),
+            (
+                "bytes=18446744073709551615-18446744073709551615",
+                Range::Unsatisfiable,
+            ),
         ] {
             assert_eq!(parse_range(text, 100), want, "{text}");
         }

@@ -41,7 +41,10 @@ impl Blob {
     /// A part as a body. A range outside of the blob is an error.
     pub async fn read(&self, start: u64, length: u64) -> io::Result<BoxBody<Bytes, io::Error>> {
         let outside = || io::Error::new(io::ErrorKind::UnexpectedEof, "the range ends outside of the file");
-        let end = start.checked_add(length).filter(|end| *end <= self.size()).ok_or_else(outside)?;
+        let end = start
+            .checked_add(length)
+            .filter(|end| *end <= self.size())
+            .ok_or_else(outside)?;
         match self {
             Blob::Memory(bytes) => {
                 // Both fit: they are at most the length of bytes that are in memory.

@@ -48,9 +48,18 @@ pub(crate) struct Cache {
 
 impl Cache {
     pub(crate) fn open(dir: Option<&Path>, limit: u64) -> Result<Self, CacheError> {
-        let mut cache = Cache { dir: dir.map(Path::to_owned), limit, images: BTreeMap::new(), uses: 0, partials: 0 };
+        let mut cache = Cache {
+            dir: dir.map(Path::to_owned),
+            limit,
+            images: BTreeMap::new(),
+            uses: 0,
+            partials: 0,
+        };
         if let Some(dir) = dir {
-            cache.read_dir(dir).map_err(|why| CacheError { dir: dir.display().to_string(), why })?;
+            cache.read_dir(dir).map_err(|why| CacheError {
+                dir: dir.display().to_string(),
+                why,
+            })?;
         }
         Ok(cache)
     }
@@ -59,13 +68,26 @@ impl Cache {
         fs::create_dir_all(dir)?;
         for entry in fs::read_dir(dir)? {
             let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
             if name.starts_with(".partial-") {
                 fs::remove_file(entry.path())?;
             } else if name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
                 let digests = read_sidecar(&sidecar(dir, &name)).unwrap_or_default();
-                let blob = Blob::File { path: entry.path().into(), size: entry.metadata()?.len() };
-                self.images.insert(name, Cached { blob, digests, verified: false, used: 0 });
+                let blob = Blob::File {
+                    path: entry.path().into(),
+                    size: entry.metadata()?.len(),
+                };
+                self.images.insert(
+                    name,
+                    Cached {
+                        blob,
+                        digests,
+                        verified: false,
+                        used: 0,
+                    },
+                );
             }
         }
         Ok(())
@@ -84,7 +106,10 @@ impl Cache {
         if digest.algorithm == Algorithm::Sha256 {
             return self.images.contains_key(&digest.hex).then(|| digest.hex.clone());
         }
-        self.images.iter().find(|(_, cached)| cached.digests.contains(digest)).map(|(sha256, _)| sha256.clone())
+        self.images
+            .iter()
+            .find(|(_, cached)| cached.digests.contains(digest))
+            .map(|(sha256, _)| sha256.clone())
     }
 
     pub(crate) fn trust(&mut self, sha256: &str) {
@@ -109,14 +134,29 @@ impl Cache {
     /// Where the next download goes.
     pub(crate) fn partial(&mut self) -> Partial {
         self.partials += 1;
-        let to = self.dir.as_ref().map(|dir| dir.join(format!(".partial-{}", self.partials)));
-        Partial { to, file: None, memory: Vec::new(), size: 0, limit: self.limit, kept: false }
+        let to = self
+            .dir
+            .as_ref()
+            .map(|dir| dir.join(format!(".partial-{}", self.partials)));
+        Partial {
+            to,
+            file: None,
+            memory: Vec::new(),
+            size: 0,
+            limit: self.limit,
+            kept: false,
+        }
     }
 
     /// Takes a complete, verified download; returns what had to go for it.
     pub(crate) fn keep(&mut self, mut partial: Partial, digests: Vec<Digest>) -> io::Result<Vec<String>> {
-        let sha256 = digests.iter().find(|d| d.algorithm == Algorithm::Sha256).map(|d| d.hex.clone());
-        let Some(sha256) = sha256 else { return Err(io::Error::other("no SHA-256 was computed")) };
+        let sha256 = digests
+            .iter()
+            .find(|d| d.algorithm == Algorithm::Sha256)
+            .map(|d| d.hex.clone());
+        let Some(sha256) = sha256 else {
+            return Err(io::Error::other("no SHA-256 was computed"));
+        };
         let evicted = self.make_room(partial.size, &sha256);
         let blob = match (&self.dir, partial.to.take()) {
             (Some(dir), Some(from)) => {
@@ -126,25 +166,47 @@ impl Cache {
                 }
                 write_sidecar(&sidecar(dir, &sha256), &digests)?;
                 fs::rename(&from, &path)?;
-                Blob::File { path: path.into(), size: partial.size }
+                Blob::File {
+                    path: path.into(),
+                    size: partial.size,
+                }
             }
             _ => Blob::Memory(Bytes::from(std::mem::take(&mut partial.memory))),
         };
         partial.kept = true;
         self.uses += 1;
-        self.images.insert(sha256, Cached { blob, digests, verified: true, used: self.uses });
+        self.images.insert(
+            sha256,
+            Cached {
+                blob,
+                digests,
+                verified: true,
+                used: self.uses,
+            },
+        );
         Ok(evicted)
     }
 
     fn make_room(&mut self, size: u64, except: &str) -> Vec<String> {
         let mut evicted = Vec::new();
         loop {
-            let total: u64 = self.images.iter().filter(|(s, _)| *s != except).map(|(_, c)| c.blob.size()).sum();
+            let total: u64 = self
+                .images
+                .iter()
+                .filter(|(s, _)| *s != except)
+                .map(|(_, c)| c.blob.size())
+                .sum();
             if total.saturating_add(size) <= self.limit {
                 return evicted;
             }
-            let oldest = self.images.iter().filter(|(s, _)| *s != except).min_by_key(|(_, c)| c.used);
-            let Some(oldest) = oldest.map(|(sha256, _)| sha256.clone()) else { return evicted };
+            let oldest = self
+                .images
+                .iter()
+                .filter(|(s, _)| *s != except)
+                .min_by_key(|(_, c)| c.used);
+            let Some(oldest) = oldest.map(|(sha256, _)| sha256.clone()) else {
+                return evicted;
+            };
             tracing::info!(sha256 = oldest, "image dropped from the cache to make room");
             self.remove(&oldest);
             evicted.push(oldest);
@@ -226,15 +288,20 @@ fn sidecar(dir: &Path, sha256: &str) -> PathBuf {
 }
 
 fn write_sidecar(path: &Path, digests: &[Digest]) -> io::Result<()> {
-    let map: serde_json::Map<_, _> =
-        digests.iter().map(|d| (d.algorithm.as_str().to_owned(), json!(d.hex))).collect();
+    let map: serde_json::Map<_, _> = digests
+        .iter()
+        .map(|d| (d.algorithm.as_str().to_owned(), json!(d.hex)))
+        .collect();
     fs::write(path, serde_json::to_vec(&map)?)
 }
 
 fn read_sidecar(path: &Path) -> Option<Vec<Digest>> {
     let map: BTreeMap<String, String> = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
     let known = |(name, hex): (String, String)| {
-        Algorithm::ALL.into_iter().find(|a| a.as_str() == name).map(|algorithm| Digest { algorithm, hex })
+        Algorithm::ALL
+            .into_iter()
+            .find(|a| a.as_str() == name)
+            .map(|algorithm| Digest { algorithm, hex })
     };
     Some(map.into_iter().filter_map(known).collect())
 }

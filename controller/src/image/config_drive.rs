@@ -45,7 +45,9 @@ pub enum ConfigDriveError {
     MetaData(String),
     #[error("networkData must be an object with links, networks and services: {0}")]
     NetworkData(String),
-    #[error("the config drive has {size} bytes, more than the 64 MiB that are reserved for it: shorten the user data")]
+    #[error(
+        "the config drive has {size} bytes, more than the 64 MiB that are reserved for it: shorten the user data"
+    )]
     TooLarge { size: usize },
     #[error("can't build the config drive: {0}")]
     Iso(String),
@@ -71,18 +73,29 @@ pub struct DriveContents {
 
 impl ConfigDrive {
     /// `at` is the date of every file on it.
-    pub fn build(host: &DriveHost, contents: &DriveContents, at: Timestamp) -> Result<Self, ConfigDriveError> {
+    pub fn build(
+        host: &DriveHost,
+        contents: &DriveContents,
+        at: Timestamp,
+    ) -> Result<Self, ConfigDriveError> {
         let iso = iso(&files(host, contents)?, at)?;
         let mut gzip = GzBuilder::new().write(Vec::with_capacity(8192), Compression::default());
         let packed = gzip.write_all(&iso).and_then(|()| gzip.finish());
-        packed.map(|bytes| ConfigDrive(STANDARD.encode(bytes))).map_err(|e| ConfigDriveError::Iso(e.to_string()))
+        packed
+            .map(|bytes| ConfigDrive(STANDARD.encode(bytes)))
+            .map_err(|e| ConfigDriveError::Iso(e.to_string()))
     }
 }
 
 /// Names and contents below `openstack/VERSION/`.
-fn files(host: &DriveHost, contents: &DriveContents) -> Result<Vec<(&'static str, Vec<u8>)>, ConfigDriveError> {
+fn files(
+    host: &DriveHost,
+    contents: &DriveContents,
+) -> Result<Vec<(&'static str, Vec<u8>)>, ConfigDriveError> {
     let object = |text: &Option<String>| -> Result<Option<Map<String, Value>>, String> {
-        let Some(text) = text.as_deref().filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+        let Some(text) = text.as_deref().filter(|text| !text.trim().is_empty()) else {
+            return Ok(None);
+        };
         match steelyard_api::yaml::read::<Value>(text).map_err(|e| e.to_string())? {
             Value::Object(map) => Ok(Some(map)),
             Value::Null => Ok(None),
@@ -97,12 +110,21 @@ fn files(host: &DriveHost, contents: &DriveContents) -> Result<Vec<(&'static str
         ("local_hostname".to_owned(), json!(host.name)),
         ("name".to_owned(), json!(host.name)),
     ]);
-    meta.extend(object(&contents.meta_data).map_err(ConfigDriveError::MetaData)?.unwrap_or_default());
+    meta.extend(
+        object(&contents.meta_data)
+            .map_err(ConfigDriveError::MetaData)?
+            .unwrap_or_default(),
+    );
     let bytes = |value: Value| value.to_string().into_bytes();
     let mut files = vec![("meta_data.json", bytes(Value::Object(meta)))];
     if let Some(network) = object(&contents.network_data).map_err(ConfigDriveError::NetworkData)? {
-        if let Some(missing) = ["links", "networks", "services"].iter().find(|k| !network.get(**k).is_some_and(Value::is_array)) {
-            return Err(ConfigDriveError::NetworkData(format!("{missing} is missing or no list")));
+        if let Some(missing) = ["links", "networks", "services"]
+            .iter()
+            .find(|k| !network.get(**k).is_some_and(Value::is_array))
+        {
+            return Err(ConfigDriveError::NetworkData(format!(
+                "{missing} is missing or no list"
+            )));
         }
         files.push(("network_data.json", bytes(Value::Object(network))));
     }
@@ -114,16 +136,28 @@ fn files(host: &DriveHost, contents: &DriveContents) -> Result<Vec<(&'static str
 
 /// ISO 9660 with Joliet and Rock Ridge; everything twice, under `latest` and the oldest version that readers know.
 fn iso(files: &[(&'static str, Vec<u8>)], at: Timestamp) -> Result<Vec<u8>, ConfigDriveError> {
-    let size: usize = files.iter().map(|(_, data)| 2 * data.len().next_multiple_of(SECTOR)).sum();
+    let size: usize = files
+        .iter()
+        .map(|(_, data)| 2 * data.len().next_multiple_of(SECTOR))
+        .sum();
     // Descriptors, path tables and directories come to less than 64 sectors.
     let size = size + 64 * SECTOR;
     if size > SIZE_MAX {
         return Err(ConfigDriveError::TooLarge { size });
     }
     let time = Some(at.as_second());
-    let metadata = |mode| InputMetadata { mode: Some(mode), uid: Some(0), gid: Some(0), created: time, modified: time, accessed: time };
+    let metadata = |mode| InputMetadata {
+        mode: Some(mode),
+        uid: Some(0),
+        gid: Some(0),
+        created: time,
+        modified: time,
+        accessed: time,
+    };
     let version = |name: &str| {
-        let children = files.iter().map(|(name, data)| InputEntry::file(*name, data.clone()).with_metadata(metadata(0o444)));
+        let children = files
+            .iter()
+            .map(|(name, data)| InputEntry::file(*name, data.clone()).with_metadata(metadata(0o444)));
         InputEntry::directory(name, children.collect()).with_metadata(metadata(0o555))
     };
     let versions = vec![version("2012-08-10"), version("latest")];
@@ -139,18 +173,26 @@ fn iso(files: &[(&'static str, Vec<u8>)], at: Timestamp) -> Result<Vec<u8>, Conf
         path_separator: PathSeparator::ForwardSlash,
         strict_charset: false,
         features: CreationFeatures {
-            filenames: BaseIsoLevel::Level2 { supports_lowercase: true, supports_rrip: true },
+            filenames: BaseIsoLevel::Level2 {
+                supports_lowercase: true,
+                supports_rrip: true,
+            },
             joliet: Some(JolietLevel::Level3),
             rock_ridge: Some(RripOptions::default()),
             ..CreationFeatures::default()
         },
     };
     let image = Cursor::new(Vec::with_capacity(size));
-    let image = IsoImageWriter::create(image, InputTree::new(PathSeparator::ForwardSlash, vec![root]), options)
-        .map_err(|e| ConfigDriveError::Iso(e.to_string()))?;
+    let image = IsoImageWriter::create(
+        image,
+        InputTree::new(PathSeparator::ForwardSlash, vec![root]),
+        options,
+    )
+    .map_err(|e| ConfigDriveError::Iso(e.to_string()))?;
     let mut bytes = image.into_inner();
     bytes.resize(bytes.len().next_multiple_of(SECTOR), 0);
-    set_dates(&mut bytes, at).ok_or_else(|| ConfigDriveError::Iso("its directories are not where they should be".into()))?;
+    set_dates(&mut bytes, at)
+        .ok_or_else(|| ConfigDriveError::Iso("its directories are not where they should be".into()))?;
     Ok(bytes)
 }
 
@@ -188,7 +230,12 @@ fn set_dates(image: &mut [u8], at: Timestamp) -> Option<()> {
 }
 
 fn set_directory_dates(image: &mut [u8], record: &[u8], short: &[u8; 7], depth: u8) -> Option<()> {
-    let number = |at: usize| record.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    let number = |at: usize| {
+        record
+            .get(at..at + 4)
+            .and_then(|b| b.try_into().ok())
+            .map(u32::from_le_bytes)
+    };
     let (start, length) = (number(2)? as usize * SECTOR, number(10)? as usize);
     let end = start.checked_add(length)?;
     let mut at = start;
@@ -224,7 +271,9 @@ fn set_rock_ridge_dates(area: Option<&mut [u8]>, short: &[u8; 7]) {
         }
         let (entry, rest) = area.split_at_mut(size);
         if entry.starts_with(b"TF") && entry[4] & 0x80 == 0 {
-            entry[5..].chunks_exact_mut(7).for_each(|date| date.copy_from_slice(short));
+            entry[5..]
+                .chunks_exact_mut(7)
+                .for_each(|date| date.copy_from_slice(short));
         }
         area = rest;
     }

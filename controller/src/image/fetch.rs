@@ -38,25 +38,46 @@ pub(crate) enum FetchError {
     #[error("{0}")]
     Checksum(#[from] ChecksumError),
     #[error("{what} {url}: {why}")]
-    Http { what: &'static str, url: String, why: HttpError },
+    Http {
+        what: &'static str,
+        url: String,
+        why: HttpError,
+    },
     #[error("{what} {url} answered {status}: {fix}")]
-    Status { what: &'static str, url: String, status: StatusCode, fix: &'static str },
+    Status {
+        what: &'static str,
+        url: String,
+        status: StatusCode,
+        fix: &'static str,
+    },
     #[error("{what} {url} redirects too often, or to something that is no http or https URL")]
     Redirects { what: &'static str, url: String },
     #[error("checksum file {url}: {why}")]
     ChecksumFile { url: String, why: String },
     #[error("image {url} has {got}, expected {expected}: correct image.checksum, or the file at the URL")]
-    Mismatch { url: String, expected: Digest, got: String },
-    #[error("image {url} is {format}: only raw whole-disk images can be written yet; convert it (qemu-img convert -O raw IN OUT) and give the new checksum")]
+    Mismatch {
+        url: String,
+        expected: Digest,
+        got: String,
+    },
+    #[error(
+        "image {url} is {format}: only raw whole-disk images can be written yet; convert it (qemu-img convert -O raw IN OUT) and give the new checksum"
+    )]
     Format { url: String, format: &'static str },
     #[error("image {url} is a web page: correct image.url")]
     Html { url: String },
-    #[error("image {url} has neither an MBR nor a GPT in its first sectors, so it is no raw whole-disk image: correct image.url")]
+    #[error(
+        "image {url} has neither an MBR nor a GPT in its first sectors, so it is no raw whole-disk image: correct image.url"
+    )]
     NotADisk { url: String },
     #[error("image.format {0} is not supported yet: use a raw whole-disk image")]
     SpecFormat(ImageFormat),
     #[error("image {url} has more than {} MiB, the limit of the image cache: {fix}", .limit >> 20)]
-    TooLarge { url: String, limit: u64, fix: &'static str },
+    TooLarge {
+        url: String,
+        limit: u64,
+        fix: &'static str,
+    },
     #[error("the image cache can't be written: {0}")]
     Cache(#[from] io::Error),
 }
@@ -81,16 +102,28 @@ pub(crate) async fn fetch(context: &Context, image: &Image) -> Result<Fetched, F
         // A wrong checksum explains more than the format of a broken download.
         _ if got != Some(&expected) => {
             let got = got.map(Digest::to_string).unwrap_or_default();
-            return Err(FetchError::Mismatch { url: shown, expected, got });
+            return Err(FetchError::Mismatch {
+                url: shown,
+                expected,
+                got,
+            });
         }
         Format::Unknown => return Err(FetchError::NotADisk { url: shown }),
         Format::Disk => {}
     }
     let size = partial.size();
-    let sha256 = digests.iter().find(|d| d.algorithm == Algorithm::Sha256).map(|d| d.hex.clone()).unwrap_or_default();
+    let sha256 = digests
+        .iter()
+        .find(|d| d.algorithm == Algorithm::Sha256)
+        .map(|d| d.hex.clone())
+        .unwrap_or_default();
     let evicted = context.cache().keep(partial, digests)?;
     tracing::info!(url = shown, sha256, size, "image fetched and verified");
-    Ok(Fetched { sha256, size, evicted })
+    Ok(Fetched {
+        sha256,
+        size,
+        evicted,
+    })
 }
 
 /// The digest that upstream, or the spec, gives now.
@@ -104,15 +137,20 @@ pub(crate) async fn expected(context: &Context, image: &Image, url: &Url) -> Res
     let fix = "correct image.checksum";
     get(context, &sums, what, fix, |chunk| {
         if body.len() + chunk.len() > CHECKSUM_FILE_MAX {
-            return Err(FetchError::ChecksumFile { url: shown(&sums), why: "it has more than 1 MiB".into() });
+            return Err(FetchError::ChecksumFile {
+                url: shown(&sums),
+                why: "it has more than 1 MiB".into(),
+            });
         }
         body.extend_from_slice(&chunk);
         Ok(())
     })
     .await?;
     let text = String::from_utf8_lossy(&body);
-    checksum::find(&text, &checksum::file_name(url), algorithm)
-        .map_err(|why| FetchError::ChecksumFile { url: shown(&sums), why: why.to_string() })
+    checksum::find(&text, &checksum::file_name(url), algorithm).map_err(|why| FetchError::ChecksumFile {
+        url: shown(&sums),
+        why: why.to_string(),
+    })
 }
 
 /// Already here? What an earlier run left is hashed before it is believed.
@@ -123,11 +161,17 @@ async fn in_cache(context: &Context, expected: &Digest) -> Option<Fetched> {
         let cached = cache.get(&sha256)?;
         (sha256, cached)
     };
-    let fetched = Fetched { sha256: sha256.clone(), size: cached.blob.size(), evicted: Vec::new() };
+    let fetched = Fetched {
+        sha256: sha256.clone(),
+        size: cached.blob.size(),
+        evicted: Vec::new(),
+    };
     if cached.verified {
         return Some(fetched);
     }
-    let Blob::File { path, .. } = cached.blob else { return Some(fetched) };
+    let Blob::File { path, .. } = cached.blob else {
+        return Some(fetched);
+    };
     let also = expected.algorithm;
     let hashed = tokio::task::spawn_blocking(move || cache::rehash(&path, also)).await;
     let good = matches!(hashed, Ok(Ok(digests)) if digests.contains(expected)
@@ -152,8 +196,16 @@ async fn download(
     let fix = "correct image.url, or map it with --image-mirror";
     get(context, url, "image", fix, |chunk| {
         if partial.too_large(chunk.len() as u64) {
-            let fix = if partial.in_memory() { "give the controller a directory with --image-cache DIR" } else { "raise --image-cache-limit" };
-            return Err(FetchError::TooLarge { url: shown(url), limit: partial.limit(), fix });
+            let fix = if partial.in_memory() {
+                "give the controller a directory with --image-cache DIR"
+            } else {
+                "raise --image-cache-limit"
+            };
+            return Err(FetchError::TooLarge {
+                url: shown(url),
+                limit: partial.limit(),
+                fix,
+            });
         }
         if head.len() < format::HEAD {
             head.extend(chunk.iter().take(format::HEAD - head.len()));
@@ -178,19 +230,35 @@ async fn get(
     let named = name(url, &at);
     for _ in 0..=REDIRECTS_MAX {
         let client = HttpClient::new(context.net.clone(), context.tls.clone(), context.config.timeout);
-        let http = |why| FetchError::Http { what, url: named.clone(), why };
+        let http = |why| FetchError::Http {
+            what,
+            url: named.clone(),
+            why,
+        };
         let response = client.stream(request(&at)?, &mut sink).await.map_err(http)??;
         let status = response.status();
         if status == StatusCode::OK {
             return Ok(());
         }
         if !status.is_redirection() {
-            return Err(FetchError::Status { what, url: named, status, fix });
+            return Err(FetchError::Status {
+                what,
+                url: named,
+                status,
+                fix,
+            });
         }
-        let next = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok()).and_then(|l| at.join(l).ok());
+        let next = response
+            .headers()
+            .get(header::LOCATION)
+            .and_then(|l| l.to_str().ok())
+            .and_then(|l| at.join(l).ok());
         at = next
             .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .ok_or_else(|| FetchError::Redirects { what, url: named.clone() })?;
+            .ok_or_else(|| FetchError::Redirects {
+                what,
+                url: named.clone(),
+            })?;
     }
     Err(FetchError::Redirects { what, url: named })
 }
@@ -201,22 +269,33 @@ fn request(at: &Url) -> Result<Request<Bytes>, FetchError> {
         .header(header::USER_AGENT, "steelyard")
         .header(header::ACCEPT, "*/*")
         .body(Bytes::new())
-        .map_err(|why| FetchError::Url { url: shown(at), why: why.to_string() })
+        .map_err(|why| FetchError::Url {
+            url: shown(at),
+            why: why.to_string(),
+        })
 }
 
 fn parse(text: &str) -> Result<Url, FetchError> {
-    let bad = |why: String| FetchError::Url { url: text.chars().take(200).collect(), why };
+    let bad = |why: String| FetchError::Url {
+        url: text.chars().take(200).collect(),
+        why,
+    };
     let url = Url::parse(text).map_err(|e| bad(e.to_string()))?;
     match url.scheme() {
         "http" | "https" if url.has_host() => Ok(url),
-        scheme => Err(bad(format!("scheme {scheme} is not supported, use http or https"))),
+        scheme => Err(bad(format!(
+            "scheme {scheme} is not supported, use http or https"
+        ))),
     }
 }
 
 /// The URL after `--image-mirror`: the longest prefix that fits wins.
 fn mirrored(url: &Url, mirrors: &[Mirror]) -> Url {
     let text = url.as_str();
-    let best = mirrors.iter().filter(|m| text.starts_with(&m.prefix)).max_by_key(|m| m.prefix.len());
+    let best = mirrors
+        .iter()
+        .filter(|m| text.starts_with(&m.prefix))
+        .max_by_key(|m| m.prefix.len());
     let mapped = best.and_then(|m| {
         // PREFIX https://a and URL http://b: the rest begins with a slash, or one is put there.
         let rest = text[m.prefix.len()..].trim_start_matches('/');
@@ -226,7 +305,11 @@ fn mirrored(url: &Url, mirrors: &[Mirror]) -> Url {
 }
 
 fn name(url: &Url, at: &Url) -> String {
-    if url == at { shown(url) } else { format!("{} (from the mirror {})", shown(url), shown(at)) }
+    if url == at {
+        shown(url)
+    } else {
+        format!("{} (from the mirror {})", shown(url), shown(at))
+    }
 }
 
 /// A URL for people: without what may be a password.
@@ -245,8 +328,14 @@ mod tests {
 
     #[test]
     fn mirrors() {
-        let mirror = |prefix: &str, url: &str| Mirror { prefix: prefix.into(), url: url.into() };
-        let mirrors = [mirror("https://a.example", "http://m:1/a"), mirror("https://a.example/noble", "http://m:1/n/")];
+        let mirror = |prefix: &str, url: &str| Mirror {
+            prefix: prefix.into(),
+            url: url.into(),
+        };
+        let mirrors = [
+            mirror("https://a.example", "http://m:1/a"),
+            mirror("https://a.example/noble", "http://m:1/n/"),
+        ];
         let map = |url: &str| mirrored(&Url::parse(url).unwrap(), &mirrors).to_string();
         assert_eq!(map("https://a.example/x/y.img"), "http://m:1/a/x/y.img");
         assert_eq!(map("https://a.example/noble/y.img"), "http://m:1/n/y.img");
@@ -255,6 +344,9 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        assert_eq!(shown(&Url::parse("https://u:p@h/i.img").unwrap()), "https://h/i.img");
+        assert_eq!(
+            shown(&Url::parse("https://u:p@h/i.img").unwrap()),
+            "https://h/i.img"
+        );
     }
 }

@@ -35,8 +35,15 @@ pub(crate) fn sniff(head: &[u8]) -> Format {
     if head.get(64..68) == Some(&[0x7f, 0x10, 0xda, 0xbe]) {
         return Format::Other("vdi");
     }
-    let start: Vec<u8> = head.iter().copied().filter(|b| !b.is_ascii_whitespace()).take(14).collect();
-    if start.to_ascii_lowercase().starts_with(b"<!doctypehtml") || start.to_ascii_lowercase().starts_with(b"<html") {
+    let start: Vec<u8> = head
+        .iter()
+        .copied()
+        .filter(|b| !b.is_ascii_whitespace())
+        .take(14)
+        .collect();
+    if start.to_ascii_lowercase().starts_with(b"<!doctypehtml")
+        || start.to_ascii_lowercase().starts_with(b"<html")
+    {
         return Format::Html;
     }
     // GPT at sector 1 of 512 or of 4096 bytes; the protective or real MBR ends with 55 aa. A hybrid ISO has an

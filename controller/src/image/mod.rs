@@ -56,11 +56,21 @@ impl std::str::FromStr for Mirror {
 
     fn from_str(text: &str) -> Result<Self, String> {
         // The prefix is a URL and may hold an equals sign itself: what is mapped to begins after "=http".
-        let at = text.find("=http://").into_iter().chain(text.find("=https://")).min();
-        let parts = at.map(|at| (&text[..at], &text[at + 1..])).filter(|(prefix, _)| !prefix.is_empty());
-        let (prefix, url) = parts.ok_or_else(|| format!("{text:?} is not PREFIX=URL with an http or https URL"))?;
+        let at = text
+            .find("=http://")
+            .into_iter()
+            .chain(text.find("=https://"))
+            .min();
+        let parts = at
+            .map(|at| (&text[..at], &text[at + 1..]))
+            .filter(|(prefix, _)| !prefix.is_empty());
+        let (prefix, url) =
+            parts.ok_or_else(|| format!("{text:?} is not PREFIX=URL with an http or https URL"))?;
         url::Url::parse(url).map_err(|e| format!("{url:?} is not a URL: {e}"))?;
-        Ok(Mirror { prefix: prefix.to_owned(), url: url.to_owned() })
+        Ok(Mirror {
+            prefix: prefix.to_owned(),
+            url: url.to_owned(),
+        })
     }
 }
 
@@ -77,11 +87,20 @@ pub struct ImageConfig {
 
 impl ImageConfig {
     pub fn in_memory() -> Self {
-        ImageConfig { dir: None, limit: 256 << 20, mirrors: Vec::new(), timeout: Duration::from_secs(30) }
+        ImageConfig {
+            dir: None,
+            limit: 256 << 20,
+            mirrors: Vec::new(),
+            timeout: Duration::from_secs(30),
+        }
     }
 
     pub fn in_dir(dir: impl Into<PathBuf>) -> Self {
-        ImageConfig { dir: Some(dir.into()), limit: 100 << 30, ..ImageConfig::in_memory() }
+        ImageConfig {
+            dir: Some(dir.into()),
+            limit: 100 << 30,
+            ..ImageConfig::in_memory()
+        }
     }
 }
 
@@ -146,8 +165,15 @@ struct Entry {
 #[derive(Clone)]
 enum Phase {
     Fetching,
-    Ready { sha256: String, size: u64, checked_at: Timestamp },
-    Failed { message: String, retry_at: Timestamp },
+    Ready {
+        sha256: String,
+        size: u64,
+        checked_at: Timestamp,
+    },
+    Failed {
+        message: String,
+        retry_at: Timestamp,
+    },
 }
 
 impl Context {
@@ -171,7 +197,16 @@ impl Images {
     ) -> Result<Self, CacheError> {
         let cache = Cache::open(config.dir.as_deref(), config.limit)?;
         let (cache, state) = (Mutex::new(cache), Mutex::default());
-        Ok(Images(Arc::new(Context { config, net, tls, clock, changed, cache, state, wake: Notify::new() })))
+        Ok(Images(Arc::new(Context {
+            config,
+            net,
+            tls,
+            clock,
+            changed,
+            cache,
+            state,
+            wake: Notify::new(),
+        })))
     }
 
     /// The image shall be here. Starts a fetch if there is none, if the last one failed a while ago, or if the
@@ -183,16 +218,29 @@ impl Images {
         let state = &mut *guard;
         if !state.images.contains_key(&want) {
             if state.images.len() >= IMAGES_MAX {
-                let oldest = state.images.iter().filter(|(_, e)| !e.busy).min_by_key(|(_, e)| e.wanted_at);
+                let oldest = state
+                    .images
+                    .iter()
+                    .filter(|(_, e)| !e.busy)
+                    .min_by_key(|(_, e)| e.wanted_at);
                 if let Some(oldest) = oldest.map(|(want, _)| want.clone()) {
                     state.images.remove(&oldest);
                 }
             }
             let (phase, image) = (Phase::Fetching, image.clone());
-            let entry = Entry { image, phase, since: now, busy: false, failures: 0, wanted_at: now };
+            let entry = Entry {
+                image,
+                phase,
+                since: now,
+                busy: false,
+                failures: 0,
+                wanted_at: now,
+            };
             state.images.insert(want.clone(), entry);
         }
-        let Some(entry) = state.images.get_mut(&want) else { return };
+        let Some(entry) = state.images.get_mut(&want) else {
+            return;
+        };
         entry.wanted_at = now;
         let due = match &entry.phase {
             Phase::Fetching => true,
@@ -216,19 +264,34 @@ impl Images {
 
     pub fn facts(&self, image: &Image) -> Observed<ImageFacts> {
         let state = self.0.state();
-        let Some(entry) = state.images.get(&Want::of(image)) else { return Observed::not_asked(self.0.clock.now()) };
+        let Some(entry) = state.images.get(&Want::of(image)) else {
+            return Observed::not_asked(self.0.clock.now());
+        };
         let value = match &entry.phase {
             Phase::Fetching => ImageFacts::Fetching,
-            Phase::Ready { sha256, size, .. } => ImageFacts::Ready { sha256: sha256.clone(), size: *size },
-            Phase::Failed { message, .. } => ImageFacts::Failed { message: message.clone(), at: entry.since },
+            Phase::Ready { sha256, size, .. } => ImageFacts::Ready {
+                sha256: sha256.clone(),
+                size: *size,
+            },
+            Phase::Failed { message, .. } => ImageFacts::Failed {
+                message: message.clone(),
+                at: entry.since,
+            },
         };
-        Observed::Known { value, at: entry.since }
+        Observed::Known {
+            value,
+            at: entry.since,
+        }
     }
 
     /// A verified image, by its SHA-256 in hexadecimal.
     pub fn open(&self, sha256: &str) -> Option<Blob> {
         let sha256 = sha256.to_ascii_lowercase();
-        self.0.cache().get(&sha256).filter(|cached| cached.verified).map(|cached| cached.blob)
+        self.0
+            .cache()
+            .get(&sha256)
+            .filter(|cached| cached.verified)
+            .map(|cached| cached.blob)
     }
 
     /// Fetches what is asked for, for ever.
@@ -236,8 +299,12 @@ impl Images {
         let mut fetches: JoinSet<(Want, Result<Fetched, FetchError>)> = JoinSet::new();
         loop {
             while fetches.len() < FETCHES_MAX {
-                let Some(want) = self.0.state().queue.pop_front() else { break };
-                let Some(image) = self.0.state().images.get(&want).map(|entry| entry.image.clone()) else { continue };
+                let Some(want) = self.0.state().queue.pop_front() else {
+                    break;
+                };
+                let Some(image) = self.0.state().images.get(&want).map(|entry| entry.image.clone()) else {
+                    continue;
+                };
                 let context = self.0.clone();
                 fetches.spawn(async move {
                     let outcome = fetch::fetch(&context, &image).await;
@@ -263,8 +330,18 @@ impl Images {
         if let Ok(fetched) = &outcome {
             // Images that had to go are to be fetched again by whoever still wants them.
             let gone = |phase: &Phase| matches!(phase, Phase::Ready { sha256, .. } if fetched.evicted.contains(sha256));
-            let evicted: Vec<_> = state.images.iter().filter(|(_, e)| gone(&e.phase)).map(|(w, _)| w.clone()).collect();
-            changed.extend(evicted.into_iter().filter_map(|want| state.images.remove(&want)).map(|entry| entry.image));
+            let evicted: Vec<_> = state
+                .images
+                .iter()
+                .filter(|(_, e)| gone(&e.phase))
+                .map(|(w, _)| w.clone())
+                .collect();
+            changed.extend(
+                evicted
+                    .into_iter()
+                    .filter_map(|want| state.images.remove(&want))
+                    .map(|entry| entry.image),
+            );
         }
         if let Some(entry) = state.images.get_mut(want) {
             entry.busy = false;
@@ -286,7 +363,11 @@ impl Entry {
             Ok(fetched) => {
                 self.failures = 0;
                 let same = matches!(&self.phase, Phase::Ready { sha256, .. } if *sha256 == fetched.sha256);
-                self.phase = Phase::Ready { sha256: fetched.sha256, size: fetched.size, checked_at: now };
+                self.phase = Phase::Ready {
+                    sha256: fetched.sha256,
+                    size: fetched.size,
+                    checked_at: now,
+                };
                 if !same {
                     self.since = now;
                 }
@@ -298,15 +379,30 @@ impl Entry {
                 if let Phase::Ready { checked_at, .. } = &mut self.phase
                     && matches!(error, FetchError::Http { .. })
                 {
-                    tracing::warn!(url = self.image.url, error = message, "checksum could not be asked for again");
+                    tracing::warn!(
+                        url = self.image.url,
+                        error = message,
+                        "checksum could not be asked for again"
+                    );
                     *checked_at = now;
                     return false;
                 }
                 let factor = 1i32 << self.failures.min(7);
-                let wait = BACKOFF_FIRST.checked_mul(factor).unwrap_or(BACKOFF_MAX).min(BACKOFF_MAX);
+                let wait = BACKOFF_FIRST
+                    .checked_mul(factor)
+                    .unwrap_or(BACKOFF_MAX)
+                    .min(BACKOFF_MAX);
                 self.failures = self.failures.saturating_add(1);
-                tracing::warn!(url = self.image.url, attempt = self.failures, error = message, "image can't be fetched");
-                self.phase = Phase::Failed { message, retry_at: now.saturating_add(wait).unwrap_or(Timestamp::MAX) };
+                tracing::warn!(
+                    url = self.image.url,
+                    attempt = self.failures,
+                    error = message,
+                    "image can't be fetched"
+                );
+                self.phase = Phase::Failed {
+                    message,
+                    retry_at: now.saturating_add(wait).unwrap_or(Timestamp::MAX),
+                };
                 self.since = now;
                 true
             }

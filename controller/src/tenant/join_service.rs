@@ -73,7 +73,9 @@ pub struct TicketsError(pub String);
 
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
-    #[error("the join service can't listen on {address}: {why}. Put the address on the services network's interface, or free the port")]
+    #[error(
+        "the join service can't listen on {address}: {why}. Put the address on the services network's interface, or free the port"
+    )]
     Listen { address: SocketAddr, why: io::Error },
     #[error("can't make the join service's certificate: {0}")]
     Certificate(String),
@@ -96,10 +98,25 @@ struct Desk {
 
 impl JoinService {
     /// `listen`: an address of the services network, 192.168.101.254:443 in the lab.
-    pub fn new(listen: SocketAddr, net: Arc<dyn Net>, clock: Clock, tickets: Arc<dyn Tickets>) -> Result<Self, JoinError> {
-        let desk = Arc::new(Desk { tickets, clock, failures: Mutex::default() });
-        let tls = TlsAcceptor::from(self_signed(listen.ip()).map_err(|e| JoinError::Certificate(e.to_string()))?);
-        Ok(JoinService { listen, net, tls, desk })
+    pub fn new(
+        listen: SocketAddr,
+        net: Arc<dyn Net>,
+        clock: Clock,
+        tickets: Arc<dyn Tickets>,
+    ) -> Result<Self, JoinError> {
+        let desk = Arc::new(Desk {
+            tickets,
+            clock,
+            failures: Mutex::default(),
+        });
+        let tls =
+            TlsAcceptor::from(self_signed(listen.ip()).map_err(|e| JoinError::Certificate(e.to_string()))?);
+        Ok(JoinService {
+            listen,
+            net,
+            tls,
+            desk,
+        })
     }
 
     /// Serves until the address can't be had.
@@ -142,13 +159,16 @@ impl JoinService {
 fn self_signed(ip: IpAddr) -> Result<Arc<rustls::ServerConfig>, Box<dyn std::error::Error>> {
     let key = rcgen::KeyPair::generate()?;
     let mut params = rcgen::CertificateParams::new(vec![ip.to_string()])?;
-    params.distinguished_name.push(rcgen::DnType::CommonName, "steelyard-join");
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "steelyard-join");
     let cert = params.self_signed(&key)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)?;
+    let config =
+        rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)?;
     Ok(Arc::new(config))
 }
 
@@ -164,6 +184,8 @@ async fn serve(tls: TlsAcceptor, desk: Arc<Desk>, stream: BoxedStream, from: Soc
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
+        // It would come from the system's clock, and a replayed run would send other bytes.
+        .auto_date_header(false)
         .header_read_timeout(ANSWER_WITHIN)
         .max_buf_size(16 << 10)
         .keep_alive(false)
@@ -184,10 +206,15 @@ impl Desk {
         }
         let now = self.clock.now();
         if self.failures().over(from, now) {
-            return text(StatusCode::TOO_MANY_REQUESTS, "join: too many wrong tokens; wait a minute");
+            return text(
+                StatusCode::TOO_MANY_REQUESTS,
+                "join: too many wrong tokens; wait a minute",
+            );
         }
         let mut query: BTreeMap<String, String> =
-            form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+            form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+                .into_owned()
+                .collect();
         let token = Secret::new(query.remove("token").unwrap_or_default());
         let options = match ScriptOptions::from_query(&query) {
             Ok(options) => options,
@@ -198,11 +225,17 @@ impl Desk {
             Ok(None) => {
                 self.failures().count(from, now);
                 tracing::info!(%from, "join refused: unknown token");
-                return text(StatusCode::FORBIDDEN, "join: the token is unknown or has expired; get a new one");
+                return text(
+                    StatusCode::FORBIDDEN,
+                    "join: the token is unknown or has expired; get a new one",
+                );
             }
             Err(error) => {
                 tracing::warn!(%from, %error, "join tickets can't be looked up; the machine will ask again");
-                return text(StatusCode::SERVICE_UNAVAILABLE, "join: tokens can't be looked up now; try again");
+                return text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "join: tokens can't be looked up now; try again",
+                );
             }
         };
         match script::render(&ticket, &token, &options) {
@@ -215,7 +248,11 @@ impl Desk {
                 response
             }
             Err(why) => {
-                tracing::error!(node = ticket.node_name, error = why, "join script can't be written");
+                tracing::error!(
+                    node = ticket.node_name,
+                    error = why,
+                    "join script can't be written"
+                );
                 text(StatusCode::INTERNAL_SERVER_ERROR, &format!("join: {why}"))
             }
         }
@@ -226,9 +263,13 @@ impl Desk {
     }
 
     async fn ticket(&self, token: &Secret) -> Result<Option<JoinTicket>, TicketsError> {
-        let Some((id, secret)) = token.reveal().split_once('.') else { return Ok(None) };
+        let Some((id, secret)) = token.reveal().split_once('.') else {
+            return Ok(None);
+        };
         // The alphabet and lengths of bootstrap tokens: nothing else is worth a look-up.
-        let word = |text: &str, len| text.len() == len && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'));
+        let word = |text: &str, len| {
+            text.len() == len && text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9'))
+        };
         if !word(id, 6) || !word(secret, 16) {
             return Ok(None);
         }
@@ -247,7 +288,10 @@ fn text(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(format!("{text}\n"))));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -258,7 +302,8 @@ struct Failures(BTreeMap<IpAddr, (u32, Timestamp)>);
 
 impl Failures {
     fn forget(&mut self, now: Timestamp) {
-        self.0.retain(|_, (_, first)| now.duration_since(*first) < FAILURES_FORGOTTEN);
+        self.0
+            .retain(|_, (_, first)| now.duration_since(*first) < FAILURES_FORGOTTEN);
     }
 
     fn over(&mut self, from: IpAddr, now: Timestamp) -> bool {
@@ -268,7 +313,11 @@ impl Failures {
 
     fn count(&mut self, from: IpAddr, now: Timestamp) {
         if self.0.len() >= PEERS_MAX && !self.0.contains_key(&from) {
-            let oldest = self.0.iter().min_by_key(|(_, (_, first))| *first).map(|(ip, _)| *ip);
+            let oldest = self
+                .0
+                .iter()
+                .min_by_key(|(_, (_, first))| *first)
+                .map(|(ip, _)| *ip);
             oldest.and_then(|ip| self.0.remove(&ip));
         }
         self.0.entry(from).or_insert((0, now)).0 += 1;

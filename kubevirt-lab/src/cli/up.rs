@@ -46,6 +46,7 @@ pub(super) fn alive(file: &Path) -> Option<i32> {
 pub(super) fn start(options: &LabOptions) -> anyhow::Result<Duration> {
     let files = LabFiles::new(&options.dir);
     files.remove();
+    files.remove_captures();
     fs::create_dir_all(options.dir.join("log")).with_context(|| options.dir.display().to_string())?;
     let log = fs::File::create(files.log()).with_context(|| files.log().display().to_string())?;
     let started = Instant::now();

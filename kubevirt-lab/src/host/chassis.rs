@@ -36,7 +36,9 @@ pub(crate) struct Chassis {
 impl Chassis {
     /// A seed for one use, from that of the boot (SplitMix64's finaliser).
     pub(crate) fn seed_for(&self, purpose: u64) -> u64 {
-        let mut z = self.seed.wrapping_add(purpose.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut z = self
+            .seed
+            .wrapping_add(purpose.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)

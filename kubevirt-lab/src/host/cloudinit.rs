@@ -93,7 +93,12 @@ pub(crate) fn read(drive: &ConfigDrive) -> (Instance, Vec<UserDataError>) {
     if let Some(bytes) = drive.files.get("openstack/latest/meta_data.json") {
         match serde_json::from_slice::<Value>(bytes) {
             Ok(meta) => {
-                let text = |key: &str| meta[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+                let text = |key: &str| {
+                    meta[key]
+                        .as_str()
+                        .filter(|text| !text.is_empty())
+                        .map(str::to_owned)
+                };
                 instance.id = text("uuid").unwrap_or_default();
                 instance.hostname = text("local-hostname").or(text("hostname")).or(text("name"));
                 instance.public_keys = keys(&meta["public_keys"]);
@@ -122,7 +127,11 @@ fn keys(value: &Value) -> Vec<String> {
         Value::Array(list) => list.iter().collect(),
         text => vec![text],
     };
-    texts.into_iter().filter_map(Value::as_str).map(|key| key.trim().to_owned()).collect()
+    texts
+        .into_iter()
+        .filter_map(Value::as_str)
+        .map(|key| key.trim().to_owned())
+        .collect()
 }
 
 fn parse(bytes: &[u8]) -> Result<(CloudConfig, Option<String>), UserDataError> {
@@ -168,7 +177,10 @@ impl CloudInit<'_> {
     }
 
     fn semaphore(&self, module: &str) -> String {
-        format!("/var/lib/cloud/instances/{}/sem/config_{module}", self.instance.id.replace('/', "_"))
+        format!(
+            "/var/lib/cloud/instances/{}/sem/config_{module}",
+            self.instance.id.replace('/', "_")
+        )
     }
 
     /// Whether a module still has to run for this instance; marks it as run. cloud-init marks first as well: a module that
@@ -195,7 +207,12 @@ impl CloudInit<'_> {
     pub(crate) async fn init(&self) -> Result<(), End> {
         let config = &self.instance.config;
         self.log(format!("datasource ConfigDrive, instance {}", self.instance.id));
-        self.warn("instance-id", self.os.fs.write("/var/lib/cloud/data/instance-id", self.instance.id.as_bytes()));
+        self.warn(
+            "instance-id",
+            self.os
+                .fs
+                .write("/var/lib/cloud/data/instance-id", self.instance.id.as_bytes()),
+        );
         for key in config.others.keys() {
             self.log(format!("module for {key:?} is not part of this OS, ignored"));
         }
@@ -211,7 +228,11 @@ impl CloudInit<'_> {
             }
         }
         if self.once("set_hostname") && !config.preserve_hostname {
-            let name = config.hostname.as_ref().or(config.fqdn.as_ref()).or(self.instance.hostname.as_ref());
+            let name = config
+                .hostname
+                .as_ref()
+                .or(config.fqdn.as_ref())
+                .or(self.instance.hostname.as_ref());
             if let Some(name) = name {
                 let short = name.split('.').next().unwrap_or(name);
                 self.warn("set_hostname", self.os.set_hostname(short));
@@ -242,7 +263,11 @@ impl CloudInit<'_> {
             && self.once("power_state_change")
         {
             self.log(format!("power_state: {}", power.mode));
-            return Err(if power.mode == "reboot" { End::Reboot } else { End::PowerOff });
+            return Err(if power.mode == "reboot" {
+                End::Reboot
+            } else {
+                End::PowerOff
+            });
         }
         Ok(())
     }
@@ -298,7 +323,11 @@ impl CloudInit<'_> {
 
     fn add_user(&self, name: &str, keys: &[String]) {
         let fs = &self.os.fs;
-        let home = if name == "root" { "/root".to_owned() } else { format!("/home/{name}") };
+        let home = if name == "root" {
+            "/root".to_owned()
+        } else {
+            format!("/home/{name}")
+        };
         let passwd = fs.read_text("/etc/passwd").unwrap_or_default();
         if !passwd.lines().any(|line| line.split(':').next() == Some(name)) {
             let id = 1000 + passwd.lines().count();
@@ -315,10 +344,16 @@ impl CloudInit<'_> {
 }
 
 fn decode(file: &WriteFile) -> Result<Vec<u8>, String> {
-    let base64 = || STANDARD.decode(file.content.split_whitespace().collect::<String>()).map_err(|e| e.to_string());
+    let base64 = || {
+        STANDARD
+            .decode(file.content.split_whitespace().collect::<String>())
+            .map_err(|e| e.to_string())
+    };
     let gunzip = |bytes: &[u8]| {
         let mut out = Vec::new();
-        let read = flate2::read::GzDecoder::new(bytes).take(USER_DATA_MAX).read_to_end(&mut out);
+        let read = flate2::read::GzDecoder::new(bytes)
+            .take(USER_DATA_MAX)
+            .read_to_end(&mut out);
         read.map(|_| out).map_err(|error| error.to_string())
     };
     match file.encoding.as_deref().unwrap_or("text/plain") {
@@ -355,7 +390,11 @@ fn script(commands: &[Value]) -> String {
     let mut text = "#!/bin/sh\n".to_owned();
     for command in commands {
         let line = match command {
-            Value::Array(words) => words.iter().map(|word| quote(&plain(word))).collect::<Vec<_>>().join(" "),
+            Value::Array(words) => words
+                .iter()
+                .map(|word| quote(&plain(word)))
+                .collect::<Vec<_>>()
+                .join(" "),
             other => plain(other),
         };
         text.push_str(&line);
@@ -371,8 +410,14 @@ mod tests {
     fn drive(user_data: &str) -> ConfigDrive {
         let mut drive = ConfigDrive::default();
         let meta = r#"{"uuid": "i-1", "name": "host", "local-hostname": "n1", "public_keys": {"a": "ssh-ed25519 A"}}"#;
-        drive.files.insert("openstack/latest/meta_data.json".to_owned(), meta.as_bytes().to_vec());
-        drive.files.insert("openstack/latest/user_data".to_owned(), user_data.as_bytes().to_vec());
+        drive.files.insert(
+            "openstack/latest/meta_data.json".to_owned(),
+            meta.as_bytes().to_vec(),
+        );
+        drive.files.insert(
+            "openstack/latest/user_data".to_owned(),
+            user_data.as_bytes().to_vec(),
+        );
         drive
     }
 
@@ -384,10 +429,16 @@ mod tests {
             "runcmd:\n- echo \"a b\" > /f\n- [echo, \"it's\"]\n- curl -fsSLk \"https://v/node/join?token=a.b\" | sh -\n",
         )));
         assert!(errors.is_empty(), "{errors:?}");
-        assert_eq!((instance.id.as_str(), instance.hostname.as_deref()), ("i-1", Some("n1")));
+        assert_eq!(
+            (instance.id.as_str(), instance.hostname.as_deref()),
+            ("i-1", Some("n1"))
+        );
         assert_eq!(instance.public_keys, ["ssh-ed25519 A"]);
         assert_eq!(instance.config.hostname.as_deref(), Some("n2"));
-        assert_eq!(mode(instance.config.write_files[0].permissions.as_ref()), Ok(0o600));
+        assert_eq!(
+            mode(instance.config.write_files[0].permissions.as_ref()),
+            Ok(0o600)
+        );
         assert_eq!(instance.config.others.keys().collect::<Vec<_>>(), ["packages"]);
         assert_eq!(
             script(&instance.config.runcmd),
@@ -398,8 +449,14 @@ mod tests {
     #[test]
     fn refusals_name_the_reason_and_keep_the_metadata() {
         let cases = [
-            ("Content-Type: multipart/mixed; boundary=x\n", "multipart archives are not supported"),
-            ("## template: jinja\n#cloud-config\n", "jinja templates are not supported"),
+            (
+                "Content-Type: multipart/mixed; boundary=x\n",
+                "multipart archives are not supported",
+            ),
+            (
+                "## template: jinja\n#cloud-config\n",
+                "jinja templates are not supported",
+            ),
             ("hello", "neither #cloud-config nor a script"),
             ("#cloud-config\nruncmd: {a: b}\n", "user data: "),
             ("#cloud-config\n  a: b\n c: d\n", "user data: "),
@@ -407,7 +464,11 @@ mod tests {
         for (user_data, expected) in cases {
             let (instance, errors) = read(&drive(user_data));
             assert_eq!(errors.len(), 1, "{user_data}");
-            assert!(errors[0].to_string().contains(expected), "{user_data}: {}", errors[0]);
+            assert!(
+                errors[0].to_string().contains(expected),
+                "{user_data}: {}",
+                errors[0]
+            );
             assert_eq!(instance.id, "i-1");
         }
         for empty in ["", "#cloud-config\n"] {

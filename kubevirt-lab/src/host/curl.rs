@@ -43,7 +43,11 @@ pub(crate) async fn run(os: &Arc<Os>, args: &[String], cwd: &str, io: &Io) -> u8
         io.stderr.line("curl: (2) no URL specified");
         return 2;
     };
-    let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
+    let url = if url.contains("://") {
+        url.clone()
+    } else {
+        format!("http://{url}")
+    };
     match attempt(os, &options, &url).await {
         Ok(body) => match &options.output {
             None => {
@@ -56,7 +60,11 @@ pub(crate) async fn run(os: &Arc<Os>, args: &[String], cwd: &str, io: &Io) -> u8
             }
             Some(path) if path == "/dev/null" => 0,
             Some(path) => {
-                let path = if path.starts_with('/') { path.clone() } else { format!("{cwd}/{path}") };
+                let path = if path.starts_with('/') {
+                    path.clone()
+                } else {
+                    format!("{cwd}/{path}")
+                };
                 match os.fs.write(&path, &body) {
                     Ok(()) => 0,
                     Err(error) => complain(&options, io, 23, &error.to_string()),
@@ -79,9 +87,13 @@ async fn attempt(os: &Arc<Os>, options: &Options, url: &str) -> Result<bytes::By
     let tls = if options.insecure {
         tls::anybody()
     } else {
-        let bundle = options.ca.as_deref().unwrap_or("/etc/ssl/certs/ca-certificates.crt");
+        let bundle = options
+            .ca
+            .as_deref()
+            .unwrap_or("/etc/ssl/certs/ca-certificates.crt");
         let pem = os.fs.read(bundle).map(|pem| pem.to_vec()).unwrap_or_default();
-        tls::roots(&pem, None, &os.chassis.clock).map_err(|error| (77, format!("error setting certificate file {bundle}: {error}")))?
+        tls::roots(&pem, None, &os.chassis.clock)
+            .map_err(|error| (77, format!("error setting certificate file {bundle}: {error}")))?
     };
     let fetch = Fetch {
         net: &os.net,
@@ -96,7 +108,11 @@ async fn attempt(os: &Arc<Os>, options: &Options, url: &str) -> Result<bytes::By
         let (code, text, transient) = match fetch.get(&url).await {
             Ok((status, _)) if options.fail && status.as_u16() >= 400 => {
                 let text = format!("The requested URL returned error: {}", status.as_u16());
-                (22, text, [408, 429, 500, 502, 503, 504].contains(&status.as_u16()))
+                (
+                    22,
+                    text,
+                    [408, 429, 500, 502, 503, 504].contains(&status.as_u16()),
+                )
             }
             Ok((_, body)) => return Ok(body),
             Err(error) => (error.curl_code(), error.to_string(), transient(&error, options)),
@@ -105,7 +121,9 @@ async fn attempt(os: &Arc<Os>, options: &Options, url: &str) -> Result<bytes::By
             return Err((code, text));
         }
         // curl(1) --retry: 1 s, doubled up to 10 minutes.
-        let wait = options.retry_delay.unwrap_or(Duration::from_secs(1 << tries.min(9)));
+        let wait = options
+            .retry_delay
+            .unwrap_or(Duration::from_secs(1 << tries.min(9)));
         tokio::time::sleep(wait).await;
         tries += 1;
     }
@@ -125,10 +143,16 @@ fn parse(args: &[String]) -> Result<Options, String> {
     let mut options = Options::default();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        let mut value = || args.next().cloned().ok_or_else(|| format!("option {arg}: requires parameter"));
+        let mut value = || {
+            args.next()
+                .cloned()
+                .ok_or_else(|| format!("option {arg}: requires parameter"))
+        };
         let seconds = |text: String| {
             let seconds = text.parse::<f64>().ok().filter(|s| (0.0..1e6).contains(s));
-            seconds.map(Duration::from_secs_f64).ok_or_else(|| format!("option {arg}: expected a number, got {text}"))
+            seconds
+                .map(Duration::from_secs_f64)
+                .ok_or_else(|| format!("option {arg}: expected a number, got {text}"))
         };
         match arg.as_str() {
             "--fail" => options.fail = true,
@@ -138,7 +162,11 @@ fn parse(args: &[String]) -> Result<Options, String> {
             "--insecure" => options.insecure = true,
             "--output" => options.output = Some(value()?),
             "--cacert" => options.ca = Some(value()?),
-            "--retry" => options.retries = value()?.parse().map_err(|_| format!("option {arg}: expected a number"))?,
+            "--retry" => {
+                options.retries = value()?
+                    .parse()
+                    .map_err(|_| format!("option {arg}: expected a number"))?
+            }
             "--retry-delay" => options.retry_delay = Some(seconds(value()?)?),
             "--retry-connrefused" | "--retry-all-errors" => options.retry_refused = true,
             "--connect-timeout" => {

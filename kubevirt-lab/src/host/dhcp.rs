@@ -4,7 +4,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use dhcproto::v4::{DhcpOption, DhcpOptions, Flags, HType, Message, MessageType, Opcode, OptionCode, UnknownOption};
+use dhcproto::v4::{
+    DhcpOption, DhcpOptions, Flags, HType, Message, MessageType, Opcode, OptionCode, UnknownOption,
+};
 use dhcproto::{Decodable, Decoder, Encodable};
 use ipnet::Ipv4Net;
 use tokio::time::{Instant, timeout_at};
@@ -70,7 +72,12 @@ pub(crate) enum DhcpError {
 /// Gets a lease and configures the stack with it.
 pub(crate) async fn acquire(stack: &Stack, asker: Asker<'_>, retry: Retry) -> Result<Lease, DhcpError> {
     let socket = stack.udp_bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT))?;
-    let exchange = Exchange { stack, socket: &socket, asker, xid: fold(asker.seed) };
+    let exchange = Exchange {
+        stack,
+        socket: &socket,
+        asker,
+        xid: fold(asker.seed),
+    };
     let offer = exchange.discover(retry).await?;
     let lease = exchange.request(&offer, retry).await?;
     apply(stack, &lease)?;
@@ -79,9 +86,16 @@ pub(crate) async fn acquire(stack: &Stack, asker: Asker<'_>, retry: Retry) -> Re
 
 fn apply(stack: &Stack, lease: &Lease) -> io::Result<()> {
     stack.set_addresses(vec![lease.address])?;
-    let default = lease.routers.first().map(|via| Route { to: Ipv4Net::default(), via: *via });
+    let default = lease.routers.first().map(|via| Route {
+        to: Ipv4Net::default(),
+        via: *via,
+    });
     // RFC 3442: with option 121, option 3 is to be ignored.
-    let routes = if lease.routes.is_empty() { default.into_iter().collect() } else { lease.routes.clone() };
+    let routes = if lease.routes.is_empty() {
+        default.into_iter().collect()
+    } else {
+        lease.routes.clone()
+    };
     stack.set_routes(routes);
     Ok(())
 }
@@ -91,7 +105,10 @@ pub(crate) async fn keep(stack: &Stack, asker: Asker<'_>, mut lease: Lease) -> D
     loop {
         let start = Instant::now();
         let mut renewed = None;
-        for (after, to) in [(lease.lifetime / 2, lease.server), (lease.lifetime * 7 / 8, Ipv4Addr::BROADCAST)] {
+        for (after, to) in [
+            (lease.lifetime / 2, lease.server),
+            (lease.lifetime * 7 / 8, Ipv4Addr::BROADCAST),
+        ] {
             tokio::time::sleep_until(start + after).await;
             match renew(stack, asker, &lease, to).await {
                 Ok(fresh) => {
@@ -104,7 +121,13 @@ pub(crate) async fn keep(stack: &Stack, asker: Asker<'_>, mut lease: Lease) -> D
         }
         let Some(fresh) = renewed else {
             tokio::time::sleep_until(start + lease.lifetime).await;
-            return lost(stack, DhcpError::NoAck { server: lease.server, address: lease.address.ip });
+            return lost(
+                stack,
+                DhcpError::NoAck {
+                    server: lease.server,
+                    address: lease.address.ip,
+                },
+            );
         };
         if let Err(error) = apply(stack, &fresh) {
             return lost(stack, error.into());
@@ -122,16 +145,27 @@ fn lost(stack: &Stack, error: DhcpError) -> DhcpError {
 async fn renew(stack: &Stack, asker: Asker<'_>, lease: &Lease, to: Ipv4Addr) -> Result<Lease, DhcpError> {
     let socket = stack.udp_bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, CLIENT_PORT))?;
     let xid = fold(asker.seed ^ u64::from(u32::from(lease.address.ip)));
-    let exchange = Exchange { stack, socket: &socket, asker, xid };
+    let exchange = Exchange {
+        stack,
+        socket: &socket,
+        asker,
+        xid,
+    };
     let mut message = exchange.message(MessageType::Request);
     message.set_ciaddr(lease.address.ip);
     message.set_flags(Flags::default());
     exchange.send(&message, to)?;
     let until = Instant::now() + lease.lifetime / 16;
-    match exchange.answer(until, |kind| matches!(kind, MessageType::Ack | MessageType::Nak)).await? {
+    match exchange
+        .answer(until, |kind| matches!(kind, MessageType::Ack | MessageType::Nak))
+        .await?
+    {
         Some((MessageType::Ack, ack)) => Ok(lease_of(&ack)),
         Some((_, nak)) => Err(DhcpError::Nak(server_of(&nak))),
-        None => Err(DhcpError::NoAck { server: lease.server, address: lease.address.ip }),
+        None => Err(DhcpError::NoAck {
+            server: lease.server,
+            address: lease.address.ip,
+        }),
     }
 }
 
@@ -169,7 +203,9 @@ impl Exchange<'_> {
     fn suits(&self, offer: &Message) -> bool {
         let lease = lease_of(offer);
         match self.asker.client {
-            Client::Pxe => lease.boot_file.is_some() && lease.class.as_deref().is_none_or(|class| class != "HTTPClient"),
+            Client::Pxe => {
+                lease.boot_file.is_some() && lease.class.as_deref().is_none_or(|class| class != "HTTPClient")
+            }
             Client::Http => lease.boot_file.is_some() && lease.class.as_deref() == Some("HTTPClient"),
             Client::Ipxe | Client::Os => true,
         }
@@ -180,17 +216,25 @@ impl Exchange<'_> {
         let mut until = Instant::now();
         for wait in retry.waits() {
             let mut message = self.message(MessageType::Request);
-            message.opts_mut().insert(DhcpOption::RequestedIpAddress(offer.yiaddr()));
+            message
+                .opts_mut()
+                .insert(DhcpOption::RequestedIpAddress(offer.yiaddr()));
             message.opts_mut().insert(DhcpOption::ServerIdentifier(server));
             self.send(&message, Ipv4Addr::BROADCAST)?;
             until += wait;
-            match self.answer(until, |kind| matches!(kind, MessageType::Ack | MessageType::Nak)).await? {
+            match self
+                .answer(until, |kind| matches!(kind, MessageType::Ack | MessageType::Nak))
+                .await?
+            {
                 Some((MessageType::Ack, ack)) => return Ok(lease_of(&ack)),
                 Some((_, nak)) => return Err(DhcpError::Nak(server_of(&nak))),
                 None => {}
             }
         }
-        Err(DhcpError::NoAck { server, address: offer.yiaddr() })
+        Err(DhcpError::NoAck {
+            server,
+            address: offer.yiaddr(),
+        })
     }
 
     fn message(&self, kind: MessageType) -> Message {
@@ -227,9 +271,16 @@ impl Exchange<'_> {
                 return;
             }
         };
-        wanted.extend([OptionCode::TFTPServerName, OptionCode::BootfileName, OptionCode::ClassIdentifier]);
+        wanted.extend([
+            OptionCode::TFTPServerName,
+            OptionCode::BootfileName,
+            OptionCode::ClassIdentifier,
+        ]);
         options.insert(DhcpOption::ClassIdentifier(class.as_bytes().to_vec()));
-        options.insert(raw(OptionCode::ClientSystemArchitecture, arch.to_be_bytes().to_vec()));
+        options.insert(raw(
+            OptionCode::ClientSystemArchitecture,
+            arch.to_be_bytes().to_vec(),
+        ));
         // RFC 4578 2.2: UNDI, major 3, minor 16.
         options.insert(raw(OptionCode::ClientNetworkInterface, vec![1, 3, 16]));
         // RFC 4578 2.3: type 0, then the GUID as SMBIOS holds it (first three fields little-endian).
@@ -259,9 +310,13 @@ impl Exchange<'_> {
         wanted: impl Fn(MessageType) -> bool,
     ) -> Result<Option<(MessageType, Message)>, DhcpError> {
         loop {
-            let Ok(received) = timeout_at(until, self.socket.recv_from()).await else { return Ok(None) };
+            let Ok(received) = timeout_at(until, self.socket.recv_from()).await else {
+                return Ok(None);
+            };
             let (bytes, _) = received?;
-            let Ok(message) = Message::decode(&mut Decoder::new(&bytes)) else { continue };
+            let Ok(message) = Message::decode(&mut Decoder::new(&bytes)) else {
+                continue;
+            };
             let ours = message.opcode() == Opcode::BootReply
                 && message.xid() == self.xid
                 && message.chaddr() == self.stack.mac().0;
@@ -338,7 +393,10 @@ fn lease_of(message: &Message) -> Lease {
     };
     let server = server_of(message);
     Lease {
-        address: Address { ip: message.yiaddr(), prefix: mask.unwrap_or(24) },
+        address: Address {
+            ip: message.yiaddr(),
+            prefix: mask.unwrap_or(24),
+        },
         routers,
         routes,
         dns,

@@ -36,8 +36,16 @@ const USER_AGENT_UEFI: &str = "UefiHttpBoot/1.0";
 
 /// What firmware hands over to.
 pub(crate) enum Loaded {
-    Kernel { kernel: Bytes, cmdline: String, initrd: Bytes, nic: usize },
-    Disk { index: usize, manifest: OsManifest },
+    Kernel {
+        kernel: Bytes,
+        cmdline: String,
+        initrd: Bytes,
+        nic: usize,
+    },
+    Disk {
+        index: usize,
+        manifest: OsManifest,
+    },
     /// Nothing boots: somebody has to look.
     Setup,
 }
@@ -80,10 +88,16 @@ enum BootError {
 /// One pass of the firmware, from POST to whatever boots.
 pub(crate) async fn run(chassis: &Chassis, nics: &mut [Nic]) -> Loaded {
     let machine = &chassis.hardware;
-    chassis.say(format!("{} {} BIOS {}", machine.manufacturer, machine.model, machine.bios_version));
+    chassis.say(format!(
+        "{} {} BIOS {}",
+        machine.manufacturer, machine.model, machine.bios_version
+    ));
     (chassis.report)(BootProgress::MemoryInitializationStarted, "POST");
     sleep(chassis.timing.post).await;
-    (chassis.report)(BootProgress::SystemHardwareInitializationComplete, "POST complete");
+    (chassis.report)(
+        BootProgress::SystemHardwareInitializationComplete,
+        "POST complete",
+    );
     let (first, uri, setup) = overridden(chassis);
     if setup {
         return Loaded::Setup;
@@ -113,12 +127,17 @@ pub(crate) async fn run(chassis: &Chassis, nics: &mut [Nic]) -> Loaded {
 
 /// What the BMC wants first: a target, a URI for HTTP, or setup.
 fn overridden(chassis: &Chassis) -> (BootTarget, Option<String>, bool) {
-    let Some(bmc) = &chassis.bmc else { return (BootTarget::None, None, false) };
+    let Some(bmc) = &chassis.bmc else {
+        return (BootTarget::None, None, false);
+    };
     let over = bmc.post_begins();
     if over.enabled == OverrideEnabled::Disabled || over.target == BootTarget::None {
         return (BootTarget::None, None, false);
     }
-    chassis.say(format!("Boot override by the BMC: {:?} ({:?}, {:?})", over.target, over.enabled, over.mode));
+    chassis.say(format!(
+        "Boot override by the BMC: {:?} ({:?}, {:?})",
+        over.target, over.enabled, over.mode
+    ));
     if over.mode == BootMode::Legacy {
         chassis.say("Legacy boot is not supported by this firmware; boot override ignored.");
         return (BootTarget::None, None, false);
@@ -132,7 +151,10 @@ fn overridden(chassis: &Chassis) -> (BootTarget, Option<String>, bool) {
 /// The machine's own order: the BMC's (which users may edit), else disks, then PXE.
 fn own_order(chassis: &Chassis, nics: &[Nic]) -> Vec<Entry> {
     let Some(bmc) = &chassis.bmc else {
-        return (0..chassis.disks.len()).map(Entry::Disk).chain((0..nics.len()).map(Entry::Pxe)).collect();
+        return (0..chassis.disks.len())
+            .map(Entry::Disk)
+            .chain((0..nics.len()).map(Entry::Pxe))
+            .collect();
     };
     let drives: Vec<&str> = chassis.hardware.drives().map(|drive| drive.id.as_str()).collect();
     let nic = |id: &str| nics.iter().position(|nic| nic.id == id);
@@ -157,9 +179,10 @@ fn entries(order: &[Entry], target: BootTarget) -> Vec<Entry> {
 
 fn describe(chassis: &Chassis, nics: &[Nic], entry: Entry) -> String {
     match entry {
-        Entry::Disk(index) => {
-            chassis.disks.get(index).map_or_else(|| format!("disk {index}"), |disk| disk.model().name.clone())
-        }
+        Entry::Disk(index) => chassis
+            .disks
+            .get(index)
+            .map_or_else(|| format!("disk {index}"), |disk| disk.model().name.clone()),
         Entry::Pxe(index) => format!("PXEv4 {} ({})", nics[index].name, nics[index].mac),
         Entry::Http(index) => format!("HTTPv4 {} ({})", nics[index].name, nics[index].mac),
     }
@@ -189,7 +212,16 @@ async fn attempt(
     let outcome = beside(stack.run(&mut *nic), ipxe(chassis, &stack)).await;
     stack.link_down();
     match outcome? {
-        Outcome::Boot { kernel, cmdline, initrd } => Ok(Loaded::Kernel { kernel, cmdline, initrd, nic: index }),
+        Outcome::Boot {
+            kernel,
+            cmdline,
+            initrd,
+        } => Ok(Loaded::Kernel {
+            kernel,
+            cmdline,
+            initrd,
+            nic: index,
+        }),
         Outcome::Disk(number) => {
             let index = usize::from(number.checked_sub(0x80).ok_or(BootError::NoDrive(number))?);
             disk(chassis, index, number)
@@ -211,9 +243,17 @@ async fn boot_program(
     client: Client,
     uri: Option<&str>,
 ) -> Result<(), BootError> {
-    let asker = Asker { client, uuid: chassis.hardware.uuid, hostname: None, seed: chassis.seed_for(1) };
+    let asker = Asker {
+        client,
+        uuid: chassis.hardware.uuid,
+        hostname: None,
+        seed: chassis.seed_for(1),
+    };
     let lease = dhcp::acquire(stack, asker, chassis.timing.dhcp).await?;
-    chassis.say(format!("Station address {}, boot server {}", lease.address.ip, lease.next_server));
+    chassis.say(format!(
+        "Station address {}, boot server {}",
+        lease.address.ip, lease.next_server
+    ));
     let file = match uri.filter(|_| client == Client::Http) {
         Some(uri) => uri.to_owned(),
         None => lease.boot_file.clone().ok_or(BootError::NoFile(lease.server))?,
@@ -249,7 +289,10 @@ async fn download(chassis: &Chassis, net: &Network, url: &str, agent: &str) -> R
     };
     let (status, body) = fetch.get(&parsed).await?;
     if !status.is_success() {
-        return Err(BootError::Status { url: url.to_owned(), status: status.as_u16() });
+        return Err(BootError::Status {
+            url: url.to_owned(),
+            status: status.as_u16(),
+        });
     }
     Ok(body)
 }
@@ -257,13 +300,23 @@ async fn download(chassis: &Chassis, net: &Network, url: &str, agent: &str) -> R
 /// iPXE: its own DHCP, then the script that the answer names.
 async fn ipxe(chassis: &Chassis, stack: &Stack) -> Result<Outcome, BootError> {
     chassis.say("iPXE initialising devices... ok");
-    let asker =
-        Asker { client: Client::Ipxe, uuid: chassis.hardware.uuid, hostname: None, seed: chassis.seed_for(2) };
+    let asker = Asker {
+        client: Client::Ipxe,
+        uuid: chassis.hardware.uuid,
+        hostname: None,
+        seed: chassis.seed_for(2),
+    };
     let lease = dhcp::acquire(stack, asker, chassis.timing.dhcp).await?;
     let network = network(stack, &lease);
     let file = lease.boot_file.clone().ok_or(BootError::NoFile(lease.server))?;
     chassis.say(format!("iPXE: net0 {} {}, {file}", stack.mac(), lease.address.ip));
-    let session = Ipxe { chassis, stack, network: &network, asker, next_server: lease.next_server };
+    let session = Ipxe {
+        chassis,
+        stack,
+        network: &network,
+        asker,
+        next_server: lease.next_server,
+    };
     let script = session.fetch(&file).await?;
     let mut interpreter = Interpreter::new(&script, session.settings(&lease, &file))?;
     loop {
@@ -272,7 +325,9 @@ async fn ipxe(chassis: &Chassis, stack: &Stack) -> Result<Outcome, BootError> {
             Step::Echo(text) => chassis.say(text),
             Step::Fetch(url) => {
                 let content = session.fetch(&url).await;
-                let shown = content.as_ref().map_or_else(|error| error.to_string(), |_| "ok".to_owned());
+                let shown = content
+                    .as_ref()
+                    .map_or_else(|error| error.to_string(), |_| "ok".to_owned());
                 chassis.say(format!("{url}... {shown}"));
                 interpreter.answer(content.map_err(|error| error.to_string()))?;
             }

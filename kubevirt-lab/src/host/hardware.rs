@@ -55,7 +55,12 @@ fn letters(mut index: usize) -> String {
 }
 
 /// What the deploy ramdisk finds.
-pub(crate) fn inventory(chassis: &Chassis, nics: &[Nic], booted: usize, address: IpAddr) -> ramdisk::Hardware {
+pub(crate) fn inventory(
+    chassis: &Chassis,
+    nics: &[Nic],
+    booted: usize,
+    address: IpAddr,
+) -> ramdisk::Hardware {
     let hardware = &chassis.hardware;
     ramdisk::Hardware {
         hostname: chassis.name.to_string(),

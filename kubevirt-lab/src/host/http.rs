@@ -32,7 +32,11 @@ pub(crate) enum HttpError {
     #[error("{peer}: {source}")]
     Exchange { peer: String, source: hyper::Error },
     #[error("{peer}: the body is larger than {max} bytes or broke off: {reason}")]
-    Body { peer: String, max: usize, reason: String },
+    Body {
+        peer: String,
+        max: usize,
+        reason: String,
+    },
     #[error("{url}: more than {max} redirects")]
     Redirects { url: String, max: usize },
     #[error("{peer}: no answer within {waited:?}")]
@@ -77,14 +81,18 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn of(url: &Url, tls: &Arc<ClientConfig>) -> Result<Self, HttpError> {
-        let bad = || HttpError::Url(url.to_string());
+        let bad = || HttpError::Url(shown(url));
         let tls = match url.scheme() {
             "http" => None,
             "https" => Some(tls.clone()),
             _ => return Err(bad()),
         };
         let host = url.host_str().ok_or_else(bad)?.to_owned();
-        Ok(Self { host, port: url.port_or_known_default().ok_or_else(bad)?, tls })
+        Ok(Self {
+            host,
+            port: url.port_or_known_default().ok_or_else(bad)?,
+            tls,
+        })
     }
 
     pub(crate) fn authority(&self) -> String {
@@ -100,18 +108,30 @@ impl Peer {
             Err(_) => resolve::lookup(net, &self.host)
                 .await
                 .map(IpAddr::V4)
-                .map_err(|error| HttpError::Resolve { host: self.host.clone(), reason: error.to_string() })?,
+                .map_err(|error| HttpError::Resolve {
+                    host: self.host.clone(),
+                    reason: error.to_string(),
+                })?,
         };
         let peer = || format!("{}:{}", self.host, self.port);
         let stream = net
             .connect(SocketAddr::new(address, self.port))
             .await
             .map_err(|source| HttpError::Connect { peer: peer(), source })?;
-        let Some(config) = &self.tls else { return Ok(stream) };
+        let Some(config) = &self.tls else {
+            return Ok(stream);
+        };
         let name = ServerName::try_from(self.host.clone()).map_err(|_| HttpError::Url(self.host.clone()))?;
         let tls = TlsConnector::from(config.clone()).connect(name, stream).await;
-        Ok(Box::new(tls.map_err(|source| HttpError::Tls { peer: peer(), source })?))
+        Ok(Box::new(
+            tls.map_err(|source| HttpError::Tls { peer: peer(), source })?,
+        ))
     }
+}
+
+/// A URL for messages: its query may hold a token.
+fn shown(url: &Url) -> String {
+    url[..url::Position::AfterPath].to_owned()
 }
 
 type Connection = http1::Connection<TokioIo<Box<dyn HostStream>>, Full<Bytes>>;
@@ -127,10 +147,18 @@ impl Session {
     pub(crate) async fn open(net: &Network, peer: &Peer) -> Result<Self, HttpError> {
         let stream = peer.connect(net).await?;
         let name = peer.authority();
-        let (sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|source| HttpError::Exchange { peer: name.clone(), source })?;
-        Ok(Self { sender, connection, peer: name })
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|source| HttpError::Exchange {
+                    peer: name.clone(),
+                    source,
+                })?;
+        Ok(Self {
+            sender,
+            connection,
+            peer: name,
+        })
     }
 
     /// One request and its whole answer.
@@ -140,15 +168,26 @@ impl Session {
         body_max: usize,
     ) -> Result<Response<Bytes>, HttpError> {
         let peer = self.peer.clone();
-        let exchange = |source| HttpError::Exchange { peer: peer.clone(), source };
+        let exchange = |source| HttpError::Exchange {
+            peer: peer.clone(),
+            source,
+        };
         let work = async {
             self.sender.ready().await.map_err(exchange)?;
-            let (head, body) = self.sender.send_request(request).await.map_err(exchange)?.into_parts();
-            let body = Limited::new(body, body_max).collect().await.map_err(|error| HttpError::Body {
-                peer: peer.clone(),
-                max: body_max,
-                reason: error.to_string(),
-            })?;
+            let (head, body) = self
+                .sender
+                .send_request(request)
+                .await
+                .map_err(exchange)?
+                .into_parts();
+            let body = Limited::new(body, body_max)
+                .collect()
+                .await
+                .map_err(|error| HttpError::Body {
+                    peer: peer.clone(),
+                    max: body_max,
+                    reason: error.to_string(),
+                })?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
         let mut work = std::pin::pin!(work);
@@ -181,14 +220,27 @@ impl Fetch<'_> {
             let waited = self.timeout;
             let answer = tokio::time::timeout(waited, self.once(&url, &peer))
                 .await
-                .map_err(|_| HttpError::Timeout { peer: peer.authority(), waited })??;
-            let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
+                .map_err(|_| HttpError::Timeout {
+                    peer: peer.authority(),
+                    waited,
+                })??;
+            let location = answer
+                .headers()
+                .get(header::LOCATION)
+                .and_then(|value| value.to_str().ok());
             match location.filter(|_| answer.status().is_redirection() && self.redirects_max > 0) {
-                Some(to) => url = url.join(to).map_err(|_| HttpError::Url(to.to_owned()))?,
+                Some(to) => {
+                    url = url
+                        .join(to)
+                        .map_err(|_| HttpError::Url("Location header".to_owned()))?
+                }
                 None => return Ok((answer.status(), answer.into_body())),
             }
         }
-        Err(HttpError::Redirects { url: url.to_string(), max: self.redirects_max })
+        Err(HttpError::Redirects {
+            url: url.to_string(),
+            max: self.redirects_max,
+        })
     }
 
     async fn once(&self, url: &Url, peer: &Peer) -> Result<Response<Bytes>, HttpError> {
@@ -201,6 +253,9 @@ impl Fetch<'_> {
             .header(header::ACCEPT, "*/*")
             .header(header::CONNECTION, "close")
             .body(Full::default())?;
-        Session::open(self.net, peer).await?.send(request, self.body_max).await
+        Session::open(self.net, peer)
+            .await?
+            .send(request, self.body_max)
+            .await
     }
 }

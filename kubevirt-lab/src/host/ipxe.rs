@@ -20,7 +20,11 @@ pub(crate) enum ScriptError {
     #[error("line {line}: {command}: command not found")]
     Unknown { line: usize, command: String },
     #[error("line {line}: {command}: {reason}")]
-    Failed { line: usize, command: String, reason: String },
+    Failed {
+        line: usize,
+        command: String,
+        reason: String,
+    },
     #[error("scripts chain each other more than {DEPTH_MAX} deep")]
     TooDeep,
     #[error("more than {COMMANDS_MAX} commands")]
@@ -41,7 +45,11 @@ pub(crate) enum Step {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    Boot { kernel: Bytes, cmdline: String, initrd: Bytes },
+    Boot {
+        kernel: Bytes,
+        cmdline: String,
+        initrd: Bytes,
+    },
     /// Boot the machine's own disk with this BIOS number.
     Disk(u8),
     /// Back to the firmware, which goes on with its next entry.
@@ -89,7 +97,15 @@ impl Interpreter {
     pub(crate) fn new(script: &[u8], settings: BTreeMap<String, String>) -> Result<Self, ScriptError> {
         let stack = vec![parse(script)?];
         let (kernel, initrd, waiting) = (None, Vec::new(), None);
-        Ok(Self { stack, settings, kernel, initrd, waiting, last: Ok(()), commands: 0 })
+        Ok(Self {
+            stack,
+            settings,
+            kernel,
+            initrd,
+            waiting,
+            last: Ok(()),
+            commands: 0,
+        })
     }
 
     pub(crate) fn set(&mut self, name: &str, value: String) {
@@ -99,7 +115,9 @@ impl Interpreter {
     /// Runs until something is needed.
     pub(crate) fn step(&mut self) -> Result<Step, ScriptError> {
         loop {
-            let Some(script) = self.stack.last_mut() else { return Ok(Step::End(Outcome::Exit)) };
+            let Some(script) = self.stack.last_mut() else {
+                return Ok(Step::End(Outcome::Exit));
+            };
             let Some(command) = script.pop_front() else {
                 self.stack.pop();
                 if self.stack.is_empty() {
@@ -136,7 +154,9 @@ impl Interpreter {
 
     /// The answer to `Step::Fetch` or `Step::Dhcp`.
     pub(crate) fn answer(&mut self, content: Result<Bytes, String>) -> Result<(), ScriptError> {
-        let Some((command, waiting)) = self.waiting.take() else { return Ok(()) };
+        let Some((command, waiting)) = self.waiting.take() else {
+            return Ok(());
+        };
         match (waiting, content) {
             (_, Err(reason)) => self.last = Err(failed(&command, reason)),
             (Waiting::Kernel { cmdline }, Ok(bytes)) => self.kernel = Some((bytes, cmdline)),
@@ -157,8 +177,12 @@ impl Interpreter {
 
     fn command(&mut self, command: Command) -> Result<Option<Step>, ScriptError> {
         // Settings are expanded when a command runs, not when it is read (iPXE `expand_command`).
-        let words: Vec<String> =
-            command.words.iter().map(|word| self.expand(word)).filter(|word| !word.is_empty()).collect();
+        let words: Vec<String> = command
+            .words
+            .iter()
+            .map(|word| self.expand(word))
+            .filter(|word| !word.is_empty())
+            .collect();
         let (name, args) = match words.split_first() {
             Some((name, args)) => (name.as_str(), args),
             None => return Ok(None),
@@ -182,7 +206,9 @@ impl Interpreter {
                     return Ok(None);
                 };
                 let waiting = match name {
-                    "kernel" => Waiting::Kernel { cmdline: rest.join(" ") },
+                    "kernel" => Waiting::Kernel {
+                        cmdline: rest.join(" "),
+                    },
                     "initrd" => Waiting::Initrd,
                     _ => Waiting::Chain,
                 };
@@ -191,13 +217,21 @@ impl Interpreter {
             "boot" => match self.kernel.take() {
                 Some((kernel, cmdline)) => {
                     let initrd = self.initrd.concat().into();
-                    return Ok(Some(Step::End(Outcome::Boot { kernel, cmdline, initrd })));
+                    return Ok(Some(Step::End(Outcome::Boot {
+                        kernel,
+                        cmdline,
+                        initrd,
+                    })));
                 }
                 None => self.last = Err(usage("no kernel is loaded")),
             },
             "sanboot" => match drive(args) {
                 Some(number) => return Ok(Some(Step::End(Outcome::Disk(number)))),
-                None => self.last = Err(usage("only \"sanboot [--no-describe] --drive <number>\" is known here")),
+                None => {
+                    self.last = Err(usage(
+                        "only \"sanboot [--no-describe] --drive <number>\" is known here",
+                    ))
+                }
             },
             "exit" => {
                 self.stack.pop();
@@ -209,7 +243,12 @@ impl Interpreter {
                     return Ok(Some(Step::End(Outcome::Exit)));
                 }
             }
-            _ => return Err(ScriptError::Unknown { line: command.line, command: name.to_owned() }),
+            _ => {
+                return Err(ScriptError::Unknown {
+                    line: command.line,
+                    command: name.to_owned(),
+                });
+            }
         }
         Ok(None)
     }
@@ -224,7 +263,9 @@ impl Interpreter {
         let mut out = String::new();
         let mut rest = text;
         while let Some(start) = rest.find("${") {
-            let Some(length) = rest[start..].find('}') else { break };
+            let Some(length) = rest[start..].find('}') else {
+                break;
+            };
             out.push_str(&rest[..start]);
             let inner = &rest[start + 2..start + length];
             let (name, format) = inner.split_once(':').unwrap_or((inner, "string"));
@@ -247,13 +288,21 @@ fn formatted(value: &str, format: &str) -> String {
 
 fn failed(command: &Command, reason: String) -> ScriptError {
     let name = command.words.first().cloned().unwrap_or_default();
-    ScriptError::Failed { line: command.line, command: name, reason }
+    ScriptError::Failed {
+        line: command.line,
+        command: name,
+        reason,
+    }
 }
 
 /// Skips leading options; those in `valued` take the next word with them.
 fn without_options<'a>(mut args: &'a [String], valued: &[&str]) -> &'a [String] {
     while let Some((first, rest)) = args.split_first().filter(|(first, _)| first.starts_with('-')) {
-        args = if valued.contains(&first.as_str()) { rest.get(1..).unwrap_or_default() } else { rest };
+        args = if valued.contains(&first.as_str()) {
+            rest.get(1..).unwrap_or_default()
+        } else {
+            rest
+        };
     }
     args
 }
@@ -279,7 +328,11 @@ fn drive(args: &[String]) -> Option<u8> {
 
 fn parse(script: &[u8]) -> Result<VecDeque<Command>, ScriptError> {
     let text = std::str::from_utf8(script).map_err(|_| ScriptError::NotAScript)?;
-    if text.lines().next().is_none_or(|first| first.trim_end() != "#!ipxe") {
+    if text
+        .lines()
+        .next()
+        .is_none_or(|first| first.trim_end() != "#!ipxe")
+    {
         return Err(ScriptError::NotAScript);
     }
     let mut commands = VecDeque::new();
@@ -306,11 +359,19 @@ fn parse(script: &[u8]) -> Result<VecDeque<Command>, ScriptError> {
                     continue;
                 }
             };
-            commands.push_back(Command { line: index + 1, after, words: std::mem::take(&mut words) });
+            commands.push_back(Command {
+                line: index + 1,
+                after,
+                words: std::mem::take(&mut words),
+            });
             after = Some(operator);
         }
         if !words.is_empty() {
-            commands.push_back(Command { line: index + 1, after, words });
+            commands.push_back(Command {
+                line: index + 1,
+                after,
+                words,
+            });
         }
     }
     Ok(commands)
@@ -327,7 +388,9 @@ mod tests {
             ("uuid", "d9e1-u"),
             ("serial", "SN1"),
         ];
-        pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+        pairs
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
     }
 
     /// Runs a script; URLs that contain "missing" fail, "script" ones are `chained`, others give their own name.
@@ -367,11 +430,27 @@ mod tests {
             kernel --name vmlinuz ${base}/vmlinuz BOOTIF=${mac} \\\n id=${net0/mac:hexhyp} s=${serial} n=${nothing}x initrd=initramfs\n\
             initrd ${base}/initramfs || exit 1\nboot\n";
         let (seen, end) = run(script, "");
-        assert_eq!(seen, ["get http://v:8080/boot/vmlinuz", "get http://v:8080/boot/initramfs"]);
-        let Ok(Outcome::Boot { kernel, cmdline, initrd }) = end else { panic!("{end:?}") };
+        assert_eq!(
+            seen,
+            [
+                "get http://v:8080/boot/vmlinuz",
+                "get http://v:8080/boot/initramfs"
+            ]
+        );
+        let Ok(Outcome::Boot {
+            kernel,
+            cmdline,
+            initrd,
+        }) = end
+        else {
+            panic!("{end:?}")
+        };
         assert_eq!(kernel, "http://v:8080/boot/vmlinuz");
         assert_eq!(initrd, "http://v:8080/boot/initramfs");
-        assert_eq!(cmdline, "BOOTIF=52:54:00:aa:bb:cc id=52-54-00-aa-bb-cc s=SN1 n=x initrd=initramfs");
+        assert_eq!(
+            cmdline,
+            "BOOTIF=52:54:00:aa:bb:cc id=52-54-00-aa-bb-cc s=SN1 n=x initrd=initramfs"
+        );
     }
 
     #[test]
@@ -379,16 +458,34 @@ mod tests {
         let cases: &[(&str, Result<Outcome, &str>)] = &[
             ("#!ipxe\nexit\necho never\n", Ok(Outcome::Exit)),
             ("#!ipxe\n", Ok(Outcome::Exit)),
-            ("#!ipxe\nsanboot --no-describe --drive 0x80\n", Ok(Outcome::Disk(0x80))),
+            (
+                "#!ipxe\nsanboot --no-describe --drive 0x80\n",
+                Ok(Outcome::Disk(0x80)),
+            ),
             ("#!ipxe\ndhcp\nchain http://v/script\n", Ok(Outcome::Disk(0x81))),
             ("#!ipxe\nchain http://v/missing || exit\n", Ok(Outcome::Exit)),
-            ("#!ipxe\nkernel http://v/missing && boot || exit\n", Ok(Outcome::Exit)),
-            ("echo hi\n", Err("not an iPXE script: it must start with \"#!ipxe\"")),
-            ("#!ipxe\necho a\nmenu pick\n", Err("line 3: menu: command not found")),
+            (
+                "#!ipxe\nkernel http://v/missing && boot || exit\n",
+                Ok(Outcome::Exit),
+            ),
+            (
+                "echo hi\n",
+                Err("not an iPXE script: it must start with \"#!ipxe\""),
+            ),
+            (
+                "#!ipxe\necho a\nmenu pick\n",
+                Err("line 3: menu: command not found"),
+            ),
             ("#!ipxe\n\n:label\n", Err("line 3: :label: command not found")),
-            ("#!ipxe\nchain http://v/missing\necho never\n", Err("line 2: chain: 404")),
+            (
+                "#!ipxe\nchain http://v/missing\necho never\n",
+                Err("line 2: chain: 404"),
+            ),
             ("#!ipxe\nboot\n", Err("line 2: boot: no kernel is loaded")),
-            ("#!ipxe\nkernel http://v/k\nimgfree\nboot\n", Err("line 4: boot: no kernel is loaded")),
+            (
+                "#!ipxe\nkernel http://v/k\nimgfree\nboot\n",
+                Err("line 4: boot: no kernel is loaded"),
+            ),
             ("#!ipxe\nkernel --name x\n", Err("line 2: kernel: no URL")),
             (
                 "#!ipxe\nsanboot http://v/disk\n",
@@ -398,7 +495,10 @@ mod tests {
         for (script, expected) in cases {
             let (seen, end) = run(script, "#!ipxe\necho chained\nsanboot --drive 129\n");
             assert_eq!(end, expected.clone().map_err(str::to_owned), "{script}");
-            assert!(!seen.iter().any(|line| line.contains("never")), "{script}: {seen:?}");
+            assert!(
+                !seen.iter().any(|line| line.contains("never")),
+                "{script}: {seen:?}"
+            );
         }
     }
 
@@ -406,7 +506,10 @@ mod tests {
     fn the_failure_of_a_chained_script_is_that_of_chain() {
         let chained = "#!ipxe\nkernel http://v/missing\necho never\n";
         let (seen, end) = run("#!ipxe\nchain http://v/script || echo caught\nexit\n", chained);
-        assert_eq!(seen, ["get http://v/script", "get http://v/missing", "echo caught"]);
+        assert_eq!(
+            seen,
+            ["get http://v/script", "get http://v/missing", "echo caught"]
+        );
         assert_eq!(end, Ok(Outcome::Exit));
         let (_, end) = run("#!ipxe\nchain http://v/script\necho never\n", chained);
         assert_eq!(end, Err("line 2: kernel: 404".to_owned()));
@@ -414,7 +517,10 @@ mod tests {
 
     #[test]
     fn a_circle_of_scripts_ends() {
-        let (_, end) = run("#!ipxe\nchain http://v/script\n", "#!ipxe\nchain http://v/script\n");
+        let (_, end) = run(
+            "#!ipxe\nchain http://v/script\n",
+            "#!ipxe\nchain http://v/script\n",
+        );
         assert_eq!(end, Err("scripts chain each other more than 8 deep".to_owned()));
     }
 }

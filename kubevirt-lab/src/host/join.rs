@@ -48,8 +48,10 @@ impl Token {
     fn parse(text: &str) -> Option<Self> {
         let (id, secret) = text.split_once('.')?;
         let plain = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        (id.len() == 6 && secret.len() == 16 && plain(id) && plain(secret))
-            .then(|| Self { id: id.to_owned(), secret: secret.to_owned() })
+        (id.len() == 6 && secret.len() == 16 && plain(id) && plain(secret)).then(|| Self {
+            id: id.to_owned(),
+            secret: secret.to_owned(),
+        })
     }
 
     fn bearer(&self) -> Bearer {
@@ -104,7 +106,10 @@ pub(crate) async fn kubeadm(os: &Arc<Os>, args: &[String], io: &Io) -> u8 {
             0
         }
         other => {
-            io.stderr.line(format!("kubeadm: unknown command {:?}", other.unwrap_or_default()));
+            io.stderr.line(format!(
+                "kubeadm: unknown command {:?}",
+                other.unwrap_or_default()
+            ));
             1
         }
     }
@@ -131,25 +136,33 @@ async fn run(os: &Arc<Os>, args: &[String], io: &Io) -> Result<(), JoinError> {
         }
     }
     let cluster = discover(os, &join).await?;
-    io.stdout.line("[discovery] cluster-info is signed by the token and its CA has the pinned hash");
+    io.stdout
+        .line("[discovery] cluster-info is signed by the token and its CA has the pinned hash");
     let tls = tls::roots(cluster.ca.as_bytes(), None, &os.chassis.clock)?;
     let client = client(os, &cluster.server, &tls, Some(join.token.bearer()))?;
     io.stdout.line("[preflight] Reading configuration from the \"kubeadm-config\" ConfigMap in namespace \"kube-system\"");
-    client.get("/api/v1/namespaces/kube-system/configmaps/kubeadm-config").await?;
-    let kubelet_config = client.get("/api/v1/namespaces/kube-system/configmaps/kubelet-config").await?;
+    client
+        .get("/api/v1/namespaces/kube-system/configmaps/kubeadm-config")
+        .await?;
+    let kubelet_config = client
+        .get("/api/v1/namespaces/kube-system/configmaps/kubelet-config")
+        .await?;
     let node = join.node_name.clone().unwrap_or_else(|| os.hostname());
     check_node(&client, &node).await?;
     write_files(os, &join, &cluster, &kubelet_config, &node)?;
     io.stdout.line("[kubelet-start] Starting the kubelet");
     os.kubelet_service("restart", false, io);
-    io.stdout.line("[kubelet-start] Waiting for the kubelet to perform the TLS Bootstrap");
+    io.stdout
+        .line("[kubelet-start] Waiting for the kubelet to perform the TLS Bootstrap");
     let bootstrap = async {
         while !os.fs.is_file(KUBELET_CONF) {
             tokio::time::sleep(os.chassis.timing.csr_poll).await;
         }
     };
     let limit = os.chassis.timing.csr_wait;
-    tokio::time::timeout(limit, bootstrap).await.map_err(|_| JoinError::Bootstrap(limit))?;
+    tokio::time::timeout(limit, bootstrap)
+        .await
+        .map_err(|_| JoinError::Bootstrap(limit))?;
     os.fs.remove(BOOTSTRAP, false)?;
     io.stdout.line("This node has joined the cluster.");
     Ok(())
@@ -164,7 +177,12 @@ fn parse(args: &[String]) -> Result<Join, JoinError> {
             Some((name, value)) if name.starts_with("--") => (name, Some(value.to_owned())),
             _ => (arg.as_str(), None),
         };
-        let mut value = || inline.clone().or_else(|| args.next().cloned()).ok_or_else(|| usage(&format!("flag needs an argument: {name}")));
+        let mut value = || {
+            inline
+                .clone()
+                .or_else(|| args.next().cloned())
+                .ok_or_else(|| usage(&format!("flag needs an argument: {name}")))
+        };
         match name {
             "--token" | "--tls-bootstrap-token" => token = Some(value()?),
             "--discovery-token-ca-cert-hash" => ca_hashes.extend(value()?.split(',').map(str::to_owned)),
@@ -176,12 +194,23 @@ fn parse(args: &[String]) -> Result<Join, JoinError> {
         }
     }
     let endpoint = endpoint.ok_or_else(|| usage("the API server's endpoint (HOST:PORT) is missing"))?;
-    let endpoint = Url::parse(&format!("https://{endpoint}")).map_err(|_| usage("the endpoint is not HOST:PORT"))?;
-    let token = token.as_deref().and_then(Token::parse).ok_or_else(|| usage("--token is missing or not of the form [a-z0-9]{6}.[a-z0-9]{16}"))?;
+    let endpoint =
+        Url::parse(&format!("https://{endpoint}")).map_err(|_| usage("the endpoint is not HOST:PORT"))?;
+    let token = token
+        .as_deref()
+        .and_then(Token::parse)
+        .ok_or_else(|| usage("--token is missing or not of the form [a-z0-9]{6}.[a-z0-9]{16}"))?;
     if ca_hashes.is_empty() {
-        return Err(usage("--discovery-token-ca-cert-hash is missing: without it the cluster's CA could be anybody's"));
+        return Err(usage(
+            "--discovery-token-ca-cert-hash is missing: without it the cluster's CA could be anybody's",
+        ));
     }
-    Ok(Join { endpoint, token, ca_hashes, node_name })
+    Ok(Join {
+        endpoint,
+        token,
+        ca_hashes,
+        node_name,
+    })
 }
 
 fn client(
@@ -201,7 +230,9 @@ struct Cluster {
 }
 
 async fn discover(os: &Os, join: &Join) -> Result<Cluster, JoinError> {
-    let unverified = client(os, &join.endpoint, &tls::anybody(), None)?.get(CLUSTER_INFO).await?;
+    let unverified = client(os, &join.endpoint, &tls::anybody(), None)?
+        .get(CLUSTER_INFO)
+        .await?;
     let kubeconfig = verify(&unverified["data"], &join.token).map_err(JoinError::Discovery)?;
     let cluster = cluster_of(&kubeconfig).map_err(JoinError::Discovery)?;
     pinned(&cluster.ca, &join.ca_hashes)?;
@@ -209,26 +240,39 @@ async fn discover(os: &Os, join: &Join) -> Result<Cluster, JoinError> {
     let tls = tls::roots(cluster.ca.as_bytes(), None, &os.chassis.clock)?;
     let verified = client(os, &join.endpoint, &tls, None)?.get(CLUSTER_INFO).await?;
     if verified["data"]["kubeconfig"].as_str() != Some(kubeconfig.as_str()) {
-        return Err(JoinError::Discovery("cluster-info differs when it is read with the CA it names".to_owned()));
+        return Err(JoinError::Discovery(
+            "cluster-info differs when it is read with the CA it names".to_owned(),
+        ));
     }
     Ok(cluster)
 }
 
 /// Checks the detached JWS (RFC 7515 appendix F) that bootstrapsigner made; returns the signed kubeconfig.
 fn verify(data: &Value, token: &Token) -> Result<String, String> {
-    let kubeconfig = data["kubeconfig"].as_str().ok_or("cluster-info has no kubeconfig")?;
-    let key = format!("jws-kubeconfig-{}", token.id);
-    let jws = data[key.as_str()]
+    let kubeconfig = data["kubeconfig"]
         .as_str()
-        .ok_or_else(|| format!("there is no JWS signature for token ID {:?} in cluster-info", token.id))?;
+        .ok_or("cluster-info has no kubeconfig")?;
+    let key = format!("jws-kubeconfig-{}", token.id);
+    let jws = data[key.as_str()].as_str().ok_or_else(|| {
+        format!(
+            "there is no JWS signature for token ID {:?} in cluster-info",
+            token.id
+        )
+    })?;
     let (header, signature) = jws.split_once("..").ok_or("the JWS is not a detached one")?;
-    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|error| format!("JWS: {error}"));
-    let head: Value = serde_json::from_slice(&decode(header)?).map_err(|error| format!("JWS header: {error}"))?;
+    let decode = |text: &str| {
+        URL_SAFE_NO_PAD
+            .decode(text)
+            .map_err(|error| format!("JWS: {error}"))
+    };
+    let head: Value =
+        serde_json::from_slice(&decode(header)?).map_err(|error| format!("JWS header: {error}"))?;
     if head["alg"] != "HS256" || head["kid"].as_str() != Some(token.id.as_str()) {
         return Err("the JWS header is not HS256 by our token".to_owned());
     }
     let signed = format!("{header}.{}", URL_SAFE_NO_PAD.encode(kubeconfig));
-    let mut mac = Hmac::<Sha256>::new_from_slice(token.secret.as_bytes()).map_err(|error| error.to_string())?;
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(token.secret.as_bytes()).map_err(|error| error.to_string())?;
     mac.update(signed.as_bytes());
     mac.verify_slice(&decode(signature)?)
         .map_err(|_| format!("failed to verify the JWS signature of token ID {:?}", token.id))?;
@@ -236,11 +280,16 @@ fn verify(data: &Value, token: &Token) -> Result<String, String> {
 }
 
 fn cluster_of(kubeconfig: &str) -> Result<Cluster, String> {
-    let config: Value = serde_saphyr::from_str(kubeconfig).map_err(|error| format!("cluster-info kubeconfig: {error}"))?;
+    let config: Value =
+        serde_saphyr::from_str(kubeconfig).map_err(|error| format!("cluster-info kubeconfig: {error}"))?;
     let cluster = &config["clusters"][0]["cluster"];
     let server = cluster["server"].as_str().ok_or("cluster-info names no server")?;
-    let ca = cluster["certificate-authority-data"].as_str().ok_or("cluster-info has no CA")?;
-    let ca = STANDARD.decode(ca).map_err(|error| format!("CA of cluster-info: {error}"))?;
+    let ca = cluster["certificate-authority-data"]
+        .as_str()
+        .ok_or("cluster-info has no CA")?;
+    let ca = STANDARD
+        .decode(ca)
+        .map_err(|error| format!("CA of cluster-info: {error}"))?;
     Ok(Cluster {
         server: Url::parse(server).map_err(|error| format!("server of cluster-info: {error}"))?,
         ca: String::from_utf8(ca).map_err(|_| "the CA of cluster-info is not PEM")?,
@@ -250,14 +299,21 @@ fn cluster_of(kubeconfig: &str) -> Result<Cluster, String> {
 /// At least one CA certificate must have a pinned public key (`sha256:` over its SubjectPublicKeyInfo).
 fn pinned(ca: &str, hashes: &[String]) -> Result<(), JoinError> {
     for certificate in tls::certificates("CA of cluster-info", ca.as_bytes())? {
-        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&certificate) else { continue };
+        let Ok((_, parsed)) = x509_parser::parse_x509_certificate(&certificate) else {
+            continue;
+        };
         let digest = Sha256::digest(parsed.public_key().raw);
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        if hashes.iter().any(|hash| hash.eq_ignore_ascii_case(&format!("sha256:{hex}"))) {
+        if hashes
+            .iter()
+            .any(|hash| hash.eq_ignore_ascii_case(&format!("sha256:{hex}")))
+        {
             return Ok(());
         }
     }
-    Err(JoinError::Discovery("none of the public keys of cluster-info's CA is pinned".to_owned()))
+    Err(JoinError::Discovery(
+        "none of the public keys of cluster-info's CA is pinned".to_owned(),
+    ))
 }
 
 async fn check_node(client: &Client, name: &str) -> Result<(), JoinError> {
@@ -277,7 +333,10 @@ async fn check_node(client: &Client, name: &str) -> Result<(), JoinError> {
 
 fn write_files(os: &Os, join: &Join, cluster: &Cluster, config: &Value, node: &str) -> Result<(), JoinError> {
     os.fs.write(CA, cluster.ca.as_bytes())?;
-    let bootstrap = kubeconfig(cluster.server.as_str(), &json!({ "token": join.token.bearer().0 }));
+    let bootstrap = kubeconfig(
+        cluster.server.as_str(),
+        &json!({ "token": join.token.bearer().0 }),
+    );
     os.fs.write(BOOTSTRAP, bootstrap.as_bytes())?;
     let text = config["data"]["kubelet"].as_str().unwrap_or_default();
     os.fs.write(KUBELET_CONFIG, text.as_bytes())?;
@@ -286,7 +345,10 @@ fn write_files(os: &Os, join: &Join, cluster: &Cluster, config: &Value, node: &s
     if node != os.hostname() {
         flags.push_str(&format!(" --hostname-override={node}"));
     }
-    os.fs.write(KUBEADM_FLAGS, format!("KUBELET_KUBEADM_ARGS=\"{flags}\"\n").as_bytes())?;
+    os.fs.write(
+        KUBEADM_FLAGS,
+        format!("KUBELET_KUBEADM_ARGS=\"{flags}\"\n").as_bytes(),
+    )?;
     Ok(())
 }
 
@@ -323,8 +385,14 @@ mod tests {
         ));
         let join = join.unwrap();
         assert_eq!(join.endpoint.as_str(), "https://10.0.0.2:6443/");
-        assert_eq!((join.node_name.as_deref(), &join.ca_hashes[..]), (Some("n1"), &["sha256:aa".to_owned()][..]));
-        assert!(!format!("{join:?}").contains("0123456789abcdef"), "the secret must not be printed");
+        assert_eq!(
+            (join.node_name.as_deref(), &join.ca_hashes[..]),
+            (Some("n1"), &["sha256:aa".to_owned()][..])
+        );
+        assert!(
+            !format!("{join:?}").contains("0123456789abcdef"),
+            "the secret must not be printed"
+        );
         for bad in [
             "--token abcdef.0123456789abcdef --discovery-token-ca-cert-hash sha256:aa",
             "h:1 --token abc.def --discovery-token-ca-cert-hash sha256:aa",
@@ -350,10 +418,18 @@ mod tests {
         assert_eq!(verify(&good, &token()).as_deref(), Ok("kind: Config"));
         let mut tampered = good.clone();
         tampered["kubeconfig"] = "kind: Evil".into();
-        assert!(verify(&tampered, &token()).unwrap_err().contains("failed to verify"));
+        assert!(
+            verify(&tampered, &token())
+                .unwrap_err()
+                .contains("failed to verify")
+        );
         let other = signed("kind: Config", "ffffffffffffffff");
         assert!(verify(&other, &token()).unwrap_err().contains("failed to verify"));
         let unsigned = json!({ "kubeconfig": "kind: Config" });
-        assert!(verify(&unsigned, &token()).unwrap_err().contains("no JWS signature"));
+        assert!(
+            verify(&unsigned, &token())
+                .unwrap_err()
+                .contains("no JWS signature")
+        );
     }
 }

@@ -26,9 +26,18 @@ pub(crate) enum KubeError {
     #[error("{0}")]
     Http(#[from] HttpError),
     #[error("{method} {path}: {code} {message}")]
-    Status { method: Method, path: String, code: u16, message: String },
+    Status {
+        method: Method,
+        path: String,
+        code: u16,
+        message: String,
+    },
     #[error("{method} {path}: the answer is not JSON: {source}")]
-    Json { method: Method, path: String, source: serde_json::Error },
+    Json {
+        method: Method,
+        path: String,
+        source: serde_json::Error,
+    },
 }
 
 impl KubeError {
@@ -55,7 +64,14 @@ impl Client {
         agent: &'static str,
         timeout: Duration,
     ) -> Result<Self, HttpError> {
-        Ok(Self { net, peer: Peer::of(server, tls)?, bearer, agent, timeout, session: Mutex::new(None) })
+        Ok(Self {
+            net,
+            peer: Peer::of(server, tls)?,
+            bearer,
+            agent,
+            timeout,
+            session: Mutex::new(None),
+        })
     }
 
     pub(crate) async fn get(&self, path: &str) -> Result<Value, KubeError> {
@@ -63,7 +79,8 @@ impl Client {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, KubeError> {
-        self.call(Method::POST, path, "application/json", Some(body)).await
+        self.call(Method::POST, path, "application/json", Some(body))
+            .await
     }
 
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value, KubeError> {
@@ -72,7 +89,13 @@ impl Client {
 
     /// Strategic merge patch, as the kubelet sends it.
     pub(crate) async fn patch(&self, path: &str, body: &Value) -> Result<Value, KubeError> {
-        self.call(Method::PATCH, path, "application/strategic-merge-patch+json", Some(body)).await
+        self.call(
+            Method::PATCH,
+            path,
+            "application/strategic-merge-patch+json",
+            Some(body),
+        )
+        .await
     }
 
     async fn call(
@@ -102,22 +125,39 @@ impl Client {
                 Err(error) => return Err(error.into()),
             }
         };
-        if answer.headers().get(header::CONNECTION).is_some_and(|value| value == "close") {
+        if answer
+            .headers()
+            .get(header::CONNECTION)
+            .is_some_and(|value| value == "close")
+        {
             *kept = None;
         }
         let (status, body) = (answer.status(), answer.into_body());
         let path = path.to_owned();
         if !status.is_success() {
-            let message = serde_json::from_slice::<Value>(&body).ok().and_then(|v| v["message"].as_str().map(str::to_owned));
-            let message = message.unwrap_or_else(|| String::from_utf8_lossy(&body).chars().take(200).collect());
-            return Err(KubeError::Status { method, path, code: status.as_u16(), message });
+            let message = serde_json::from_slice::<Value>(&body)
+                .ok()
+                .and_then(|v| v["message"].as_str().map(str::to_owned));
+            let message =
+                message.unwrap_or_else(|| String::from_utf8_lossy(&body).chars().take(200).collect());
+            return Err(KubeError::Status {
+                method,
+                path,
+                code: status.as_u16(),
+                message,
+            });
         }
         serde_json::from_slice(&body).map_err(|source| KubeError::Json { method, path, source })
     }
 
     async fn bounded<T>(&self, work: impl Future<Output = Result<T, HttpError>>) -> Result<T, HttpError> {
-        let timeout = || HttpError::Timeout { peer: self.peer.authority(), waited: self.timeout };
-        tokio::time::timeout(self.timeout, work).await.map_err(|_| timeout())?
+        let timeout = || HttpError::Timeout {
+            peer: self.peer.authority(),
+            waited: self.timeout,
+        };
+        tokio::time::timeout(self.timeout, work)
+            .await
+            .map_err(|_| timeout())?
     }
 
     fn request(

@@ -110,7 +110,14 @@ async fn start(os: &Arc<Os>) -> Result<Kubelet<'_>, KubeletError> {
     let config = Kubeconfig::read(os, KUBELET_CONF)?;
     let pem = os.fs.read(CLIENT_PEM)?;
     let tls = tls::roots(&config.ca, Some((&pem, &pem)), &os.chassis.clock)?;
-    let client = Client::new(os.net.clone(), &config.server, &tls, None, AGENT, os.chassis.timing.http)?;
+    let client = Client::new(
+        os.net.clone(),
+        &config.server,
+        &tls,
+        None,
+        AGENT,
+        os.chassis.timing.http,
+    )?;
     Ok(Kubelet { os, client, identity })
 }
 
@@ -224,17 +231,24 @@ pub(super) struct Kubeconfig {
 
 impl Kubeconfig {
     pub(super) fn read(os: &Os, path: &'static str) -> Result<Self, KubeletError> {
-        let bad = |reason: &str| KubeletError::Config { path, reason: reason.to_owned() };
+        let bad = |reason: &str| KubeletError::Config {
+            path,
+            reason: reason.to_owned(),
+        };
         let text = os.fs.read_text(path).ok_or(KubeletError::NoConfig(path))?;
         // Without the parser's text: it quotes the file, and with it the token.
         let config: Value = serde_saphyr::from_str(&text).map_err(|_| bad("not YAML"))?;
         let cluster = &config["clusters"][0]["cluster"];
         let server = cluster["server"].as_str().and_then(|url| Url::parse(url).ok());
-        let ca = cluster["certificate-authority"].as_str().ok_or_else(|| bad("no certificate-authority"))?;
+        let ca = cluster["certificate-authority"]
+            .as_str()
+            .ok_or_else(|| bad("no certificate-authority"))?;
         Ok(Self {
             server: server.ok_or_else(|| bad("no server"))?,
             ca: os.fs.read(ca)?,
-            bearer: config["users"][0]["user"]["token"].as_str().map(|token| Bearer(token.to_owned())),
+            bearer: config["users"][0]["user"]["token"]
+                .as_str()
+                .map(|token| Bearer(token.to_owned())),
         })
     }
 }
@@ -259,8 +273,10 @@ impl Flags {
             flags.add(&environment(&text, variable))?;
         }
         if let Some(text) = os.fs.read_text(KUBELET_CONFIG) {
-            let config: Value = serde_saphyr::from_str(&text)
-                .map_err(|error| KubeletError::Config { path: KUBELET_CONFIG, reason: error.to_string() })?;
+            let config: Value = serde_saphyr::from_str(&text).map_err(|error| KubeletError::Config {
+                path: KUBELET_CONFIG,
+                reason: error.to_string(),
+            })?;
             flags.max_pods = config["maxPods"].as_u64();
         }
         Ok(flags)
@@ -269,11 +285,17 @@ impl Flags {
     fn add(&mut self, line: &str) -> Result<(), KubeletError> {
         let mut words = line.split_whitespace().peekable();
         while let Some(word) = words.next() {
-            let flag = |reason: &str| KubeletError::Flag { flag: word.to_owned(), reason: reason.to_owned() };
+            let flag = |reason: &str| KubeletError::Flag {
+                flag: word.to_owned(),
+                reason: reason.to_owned(),
+            };
             let name = word.strip_prefix("--").ok_or_else(|| flag("not a flag"))?;
             let (name, value) = match name.split_once('=') {
                 Some((name, value)) => (name, value),
-                None => (name, words.next_if(|next| !next.starts_with("--")).unwrap_or("true")),
+                None => (
+                    name,
+                    words.next_if(|next| !next.starts_with("--")).unwrap_or("true"),
+                ),
             };
             self.values.insert(name.to_owned(), value.to_owned());
         }
@@ -287,8 +309,15 @@ impl Flags {
 
 /// A variable of a systemd EnvironmentFile.
 fn environment(text: &str, variable: &str) -> String {
-    let line = text.lines().filter_map(|line| line.trim().strip_prefix(variable)?.strip_prefix('='));
-    line.last().unwrap_or_default().trim().trim_matches(['"', '\'']).to_owned()
+    let mut lines = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix(variable)?.strip_prefix('='));
+    lines
+        .next_back()
+        .unwrap_or_default()
+        .trim()
+        .trim_matches(['"', '\''])
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -298,10 +327,18 @@ mod tests {
     #[test]
     fn flags_of_both_files_and_the_later_wins() {
         let mut flags = Flags::default();
-        flags.add(&environment("A=1\nKUBELET_EXTRA_ARGS=\"--node-labels=a=b,c= --v 4 --x\"\n", "KUBELET_EXTRA_ARGS")).unwrap();
+        flags
+            .add(&environment(
+                "A=1\nKUBELET_EXTRA_ARGS=\"--node-labels=a=b,c= --v 4 --x\"\n",
+                "KUBELET_EXTRA_ARGS",
+            ))
+            .unwrap();
         flags.add("--v=5").unwrap();
         assert_eq!(flags.get("node-labels"), Some("a=b,c="));
-        assert_eq!((flags.get("v"), flags.get("x"), flags.get("y")), (Some("5"), Some("true"), None));
+        assert_eq!(
+            (flags.get("v"), flags.get("x"), flags.get("y")),
+            (Some("5"), Some("true"), None)
+        );
         assert!(Flags::default().add("node-labels=a").is_err());
     }
 }

@@ -12,7 +12,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use sim_bmc::{BmcHandle, BootProgress, Hardware, Machine, MachineCommand, MachineError, MachineState, Power};
+use sim_bmc::{
+    BmcHandle, BootProgress, Hardware, Machine, MachineCommand, MachineError, MachineState, Power,
+};
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::sleep;
 
@@ -101,10 +103,16 @@ impl Host {
             None => Plug::Empty,
         };
         let nics = config.hardware.nics.iter().enumerate();
-        let nics = nics.map(|(i, nic)| Nic::new(&*nic.id, format!("eth{i}"), Mac(nic.mac.0), take(&nic.id))).collect();
+        let nics = nics
+            .map(|(i, nic)| Nic::new(&*nic.id, format!("eth{i}"), Mac(nic.mac.0), take(&nic.id)))
+            .collect();
         let disks = hardware::disks(&config.hardware, &config.pool);
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
-        let status = HostStatus { state: MachineState::OFF, stage: "off".to_owned(), boots: 0 };
+        let status = HostStatus {
+            state: MachineState::OFF,
+            stage: "off".to_owned(),
+            boots: 0,
+        };
         let inner = Inner {
             name: config.name.into(),
             hardware: config.hardware,
@@ -118,7 +126,9 @@ impl Host {
             commands,
             parts: Mutex::new(Parts { orders, nics }),
         };
-        Self { inner: Arc::new(inner) }
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     pub fn name(&self) -> &str {
@@ -176,8 +186,15 @@ impl Machine for Host {
     fn apply(&self, command: MachineCommand) -> BoxFuture<'_, Result<(), MachineError>> {
         Box::pin(async move {
             let (done, result) = oneshot::channel();
-            let gone = || MachineError::Backend { command, reason: "the machine is not running".to_owned() };
-            self.inner.commands.send(Order { command, done }).await.map_err(|_| gone())?;
+            let gone = || MachineError::Backend {
+                command,
+                reason: "the machine is not running".to_owned(),
+            };
+            self.inner
+                .commands
+                .send(Order { command, done })
+                .await
+                .map_err(|_| gone())?;
             result.await.map_err(|_| gone())?
         })
     }
@@ -211,8 +228,15 @@ impl Inner {
             if on {
                 self.set(None, MachineState::ON, "power on");
             }
-            let wrong = MachineError::WrongState { command, power: Power::Off };
-            let result = if on || command == MachineCommand::ForceOff { Ok(()) } else { Err(wrong) };
+            let wrong = MachineError::WrongState {
+                command,
+                power: Power::Off,
+            };
+            let result = if on || command == MachineCommand::ForceOff {
+                Ok(())
+            } else {
+                Err(wrong)
+            };
             // Whoever asked may have stopped waiting; the command holds nevertheless.
             let _ = done.send(result);
             if on {
@@ -222,7 +246,12 @@ impl Inner {
     }
 
     /// One boot, and the commands that come while it runs.
-    async fn boot(&self, orders: &mut mpsc::Receiver<Order>, nics: &mut [Nic], bmc: Option<&BmcHandle>) -> Left {
+    async fn boot(
+        &self,
+        orders: &mut mpsc::Receiver<Order>,
+        nics: &mut [Nic],
+        bmc: Option<&BmcHandle>,
+    ) -> Left {
         self.status.send_modify(|status| status.boots += 1);
         let chassis = self.chassis(bmc);
         let (press, button) = watch::channel(None);
@@ -239,10 +268,15 @@ impl Inner {
                     }
                 },
             };
-            let Some(Order { command, done }) = order else { return Left::Gone };
+            let Some(Order { command, done }) = order else {
+                return Left::Gone;
+            };
             let left = match command {
                 MachineCommand::On => {
-                    let _ = done.send(Err(MachineError::WrongState { command, power: Power::On }));
+                    let _ = done.send(Err(MachineError::WrongState {
+                        command,
+                        power: Power::On,
+                    }));
                     continue;
                 }
                 MachineCommand::ForceOff => {
@@ -256,7 +290,8 @@ impl Inner {
                 MachineCommand::GracefulShutdown => press.send(Some(End::PowerOff)).ok().and(None),
                 MachineCommand::GracefulRestart => press.send(Some(End::Reboot)).ok().and(None),
                 MachineCommand::Nmi => {
-                    self.console.print("NMI: uncorrected hardware event reported, ignored");
+                    self.console
+                        .print("NMI: uncorrected hardware event reported, ignored");
                     None
                 }
             };
@@ -284,7 +319,10 @@ impl Inner {
             bmc: bmc.cloned(),
             bmc_address: self.bmc_address,
             report: Arc::new(move |boot_progress, stage| {
-                let state = MachineState { power: Power::On, boot_progress };
+                let state = MachineState {
+                    power: Power::On,
+                    boot_progress,
+                };
                 let mut changed = false;
                 status.send_modify(|status| {
                     changed = status.state != state;
@@ -328,7 +366,12 @@ async fn start(chassis: &Chassis, nics: &mut [Nic]) -> End {
             std::future::pending().await
         }
         Loaded::Disk { index, manifest } => os::run(chassis, nics, index, &manifest).await,
-        Loaded::Kernel { kernel, cmdline, initrd, nic } => {
+        Loaded::Kernel {
+            kernel,
+            cmdline,
+            initrd,
+            nic,
+        } => {
             (chassis.report)(BootProgress::OsBootStarted, "deploy ramdisk");
             deploy(chassis, nics, nic, ramdisk_boot(chassis, kernel, cmdline, initrd)).await
         }
@@ -345,7 +388,12 @@ struct Image {
 
 fn ramdisk_boot(chassis: &Chassis, kernel: bytes::Bytes, cmdline: String, initrd: bytes::Bytes) -> Image {
     chassis.say(format!("Linux: {cmdline}"));
-    Image { kernel, cmdline, initrd, seed: chassis.seed_for(3) }
+    Image {
+        kernel,
+        cmdline,
+        initrd,
+        seed: chassis.seed_for(3),
+    }
 }
 
 /// The deploy ramdisk: its kernel configures the NIC it came from by DHCP, then the agent runs.

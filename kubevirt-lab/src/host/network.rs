@@ -86,9 +86,16 @@ pub(crate) struct NetworkDataError(String);
 /// Reads the file for a machine with these NICs.
 pub(crate) fn plan(json: &[u8], nics: &[Mac]) -> Result<Plan, NetworkDataError> {
     let data: Data = serde_json::from_slice(json).map_err(|error| NetworkDataError(error.to_string()))?;
-    let mut plan = Plan { dns: dns(&data.services), ..Plan::default() };
+    let mut plan = Plan {
+        dns: dns(&data.services),
+        ..Plan::default()
+    };
     for network in &data.networks {
-        let name = if network.id.is_empty() { &network.link } else { &network.id };
+        let name = if network.id.is_empty() {
+            &network.link
+        } else {
+            &network.id
+        };
         match nic_of(&data.links, network, nics) {
             Ok(nic) => {
                 if let Err(reason) = add(&mut plan, nic, network) {
@@ -103,26 +110,60 @@ pub(crate) fn plan(json: &[u8], nics: &[Mac]) -> Result<Plan, NetworkDataError> 
 }
 
 fn nic_of(links: &[Link], network: &Network, nics: &[Mac]) -> Result<usize, String> {
-    let link = links.iter().find(|link| link.id == network.link).ok_or_else(|| format!("no link {:?}", network.link))?;
+    let link = links
+        .iter()
+        .find(|link| link.id == network.link)
+        .ok_or_else(|| format!("no link {:?}", network.link))?;
     // OpenStack's virtual kinds are plain NICs to the guest.
-    if !["phy", "", "vif", "ovs", "bridge", "tap", "hw_veb", "hyperv", "vhostuser", "dvs"].contains(&&*link.kind) {
-        return Err(format!("links of type {:?} are not supported by this OS", link.kind));
+    if ![
+        "phy",
+        "",
+        "vif",
+        "ovs",
+        "bridge",
+        "tap",
+        "hw_veb",
+        "hyperv",
+        "vhostuser",
+        "dvs",
+    ]
+    .contains(&&*link.kind)
+    {
+        return Err(format!(
+            "links of type {:?} are not supported by this OS",
+            link.kind
+        ));
     }
-    let text = link.ethernet_mac_address.as_deref().ok_or_else(|| format!("link {:?} has no MAC", link.id))?;
-    let mac: Mac = text.parse().map_err(|error| format!("link {:?}: {error}", link.id))?;
-    nics.iter()
-        .position(|nic| *nic == mac)
-        .ok_or_else(|| format!("link {:?} has MAC {mac}, which no NIC of this machine has", link.id))
+    let text = link
+        .ethernet_mac_address
+        .as_deref()
+        .ok_or_else(|| format!("link {:?} has no MAC", link.id))?;
+    let mac: Mac = text
+        .parse()
+        .map_err(|error| format!("link {:?}: {error}", link.id))?;
+    nics.iter().position(|nic| *nic == mac).ok_or_else(|| {
+        format!(
+            "link {:?} has MAC {mac}, which no NIC of this machine has",
+            link.id
+        )
+    })
 }
 
 fn add(plan: &mut Plan, nic: usize, network: &Network) -> Result<(), String> {
-    let mut fresh = Interface { nic, ..Interface::default() };
+    let mut fresh = Interface {
+        nic,
+        ..Interface::default()
+    };
     match network.kind.as_str() {
         "ipv4_dhcp" => fresh.dhcp = true,
         "ipv4" => {
             let text = network.ip_address.as_deref().ok_or("no ip_address")?;
-            let (ip, prefix) = text.split_once('/').map_or((text, None), |(ip, prefix)| (ip, Some(prefix)));
-            let ip: Ipv4Addr = ip.parse().map_err(|_| format!("ip_address {text:?} is not an IPv4 address"))?;
+            let (ip, prefix) = text
+                .split_once('/')
+                .map_or((text, None), |(ip, prefix)| (ip, Some(prefix)));
+            let ip: Ipv4Addr = ip
+                .parse()
+                .map_err(|_| format!("ip_address {text:?} is not an IPv4 address"))?;
             let prefix = match (prefix, network.netmask.as_deref()) {
                 (Some(prefix), _) | (None, Some(prefix)) => prefix_of(prefix)?,
                 (None, None) => return Err("neither netmask nor prefix".to_owned()),
@@ -137,11 +178,19 @@ fn add(plan: &mut Plan, nic: usize, network: &Network) -> Result<(), String> {
             (None, None) => return Err(format!("route to {:?} has no netmask", route.network)),
         };
         let network = route.network.split('/').next().unwrap_or_default();
-        let ip: Ipv4Addr = network.parse().map_err(|_| format!("route to {network:?} is not IPv4"))?;
-        fresh.routes.push(Route { to: Ipv4Net::new_assert(ip, prefix).trunc(), via: route.gateway });
+        let ip: Ipv4Addr = network
+            .parse()
+            .map_err(|_| format!("route to {network:?} is not IPv4"))?;
+        fresh.routes.push(Route {
+            to: Ipv4Net::new_assert(ip, prefix).trunc(),
+            via: route.gateway,
+        });
     }
     if let Some(via) = network.gateway {
-        fresh.routes.push(Route { to: Ipv4Net::default(), via });
+        fresh.routes.push(Route {
+            to: Ipv4Net::default(),
+            via,
+        });
     }
     plan.dns.extend(dns(&network.services));
     plan.dns.extend(&network.dns_nameservers);
@@ -169,7 +218,11 @@ fn prefix_of(text: &str) -> Result<u8, String> {
 }
 
 fn dns(services: &[Service]) -> Vec<Ipv4Addr> {
-    services.iter().filter(|service| service.kind == "dns").filter_map(|service| service.address.parse().ok()).collect()
+    services
+        .iter()
+        .filter(|service| service.kind == "dns")
+        .filter_map(|service| service.address.parse().ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -190,10 +243,22 @@ mod tests {
         let plan = plan(json, &NICS).unwrap();
         assert_eq!(plan.warnings, Vec::<String>::new());
         assert_eq!(plan.dns, [Ipv4Addr::new(10, 0, 0, 53)]);
-        let [interface] = &plan.interfaces[..] else { panic!("{plan:?}") };
+        let [interface] = &plan.interfaces[..] else {
+            panic!("{plan:?}")
+        };
         assert_eq!((interface.nic, interface.dhcp), (1, false));
-        assert_eq!(interface.addresses, [Address { ip: [10, 100, 0, 5].into(), prefix: 24 }]);
-        let routes: Vec<String> = interface.routes.iter().map(|r| format!("{} {}", r.to, r.via)).collect();
+        assert_eq!(
+            interface.addresses,
+            [Address {
+                ip: [10, 100, 0, 5].into(),
+                prefix: 24
+            }]
+        );
+        let routes: Vec<String> = interface
+            .routes
+            .iter()
+            .map(|r| format!("{} {}", r.to, r.via))
+            .collect();
         assert_eq!(routes, ["0.0.0.0/0 10.100.0.1", "10.9.0.0/16 10.100.0.2"]);
     }
 
@@ -210,7 +275,14 @@ mod tests {
                          {"id": "n4", "type": "ipv4", "link": "a", "ip_address": "10.0.0.1", "netmask": "255.0.255.0"},
                          {"id": "n5", "type": "ipv4", "link": "z", "ip_address": "10.0.0.1/24"}]}"#;
         let plan = plan(json, &NICS).unwrap();
-        assert_eq!(plan.interfaces, [Interface { nic: 0, dhcp: true, ..Interface::default() }]);
+        assert_eq!(
+            plan.interfaces,
+            [Interface {
+                nic: 0,
+                dhcp: true,
+                ..Interface::default()
+            }]
+        );
         let expected = [
             "network n1: link \"b\" has MAC 02:00:00:00:00:99, which no NIC of this machine has",
             "network n2: links of type \"bond\" are not supported by this OS",

@@ -21,7 +21,7 @@ pub enum Plug {
 }
 
 /// One network interface of a machine.
-pub struct Nic {
+pub(crate) struct Nic {
     /// As in `sim_bmc::Hardware`.
     pub id: String,
     /// Kernel name: `eth0`.
@@ -32,8 +32,14 @@ pub struct Nic {
 }
 
 impl Nic {
-    pub fn new(id: impl Into<String>, name: impl Into<String>, mac: Mac, plug: Plug) -> Self {
-        let mut nic = Self { id: id.into(), name: name.into(), mac, plug, powered: true };
+    pub(crate) fn new(id: impl Into<String>, name: impl Into<String>, mac: Mac, plug: Plug) -> Self {
+        let mut nic = Self {
+            id: id.into(),
+            name: name.into(),
+            mac,
+            plug,
+            powered: true,
+        };
         nic.power(false);
         nic
     }
@@ -152,12 +158,22 @@ impl Network {
 
     /// All addresses, in order of NICs.
     pub(crate) fn addresses(&self) -> Vec<Ipv4Addr> {
-        self.state(|state| state.stacks.iter().flat_map(|stack| stack.addresses()).map(|address| address.ip).collect())
+        self.state(|state| {
+            state
+                .stacks
+                .iter()
+                .flat_map(|stack| stack.addresses())
+                .map(|address| address.ip)
+                .collect()
+        })
     }
 
     fn route(&self, to: IpAddr) -> io::Result<(Stack, Ipv4Addr)> {
         let IpAddr::V4(to) = to else {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, format!("{to}: simulated hosts speak IPv4 only")));
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("{to}: simulated hosts speak IPv4 only"),
+            ));
         };
         let none = || io::Error::new(io::ErrorKind::NetworkUnreachable, format!("no route to {to}"));
         Ok((self.towards(to).ok_or_else(none)?, to))
@@ -192,12 +208,14 @@ impl HostNet for Network {
             let chosen = stacks.into_iter().filter(|stack| {
                 ip.is_unspecified() || stack.addresses().iter().any(|address| address.ip == ip)
             });
-            let listeners: io::Result<Vec<_>> =
-                chosen.map(|stack| stack.tcp_listen(SocketAddrV4::new(ip, bind.port()), LISTEN_BACKLOG)).collect();
+            let listeners: io::Result<Vec<_>> = chosen
+                .map(|stack| stack.tcp_listen(SocketAddrV4::new(ip, bind.port()), LISTEN_BACKLOG))
+                .collect();
             match listeners? {
-                listeners if listeners.is_empty() => {
-                    Err(io::Error::new(io::ErrorKind::AddrNotAvailable, format!("{ip} is not an address of this host")))
-                }
+                listeners if listeners.is_empty() => Err(io::Error::new(
+                    io::ErrorKind::AddrNotAvailable,
+                    format!("{ip} is not an address of this host"),
+                )),
                 listeners => Ok(Box::new(Listeners(listeners)) as Box<dyn HostListener>),
             }
         })

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::chassis::{Chassis, End, beside};
-use super::cloudinit::{self, CloudInit, Instance};
+use super::cloudinit::{self, CloudInit};
 use super::dhcp::{self, Asker, Client};
 use super::disk::Disk;
 use super::image::OsManifest;
@@ -25,8 +25,17 @@ pub(crate) const KERNEL_VERSION: &str = "6.8.0-steelyard";
 /// Of the kubelet and kubeadm that the image ships.
 pub(crate) const KUBERNETES_VERSION: &str = "v1.34.2";
 /// Units that `systemctl` finds.
-pub(crate) const UNITS: &[&str] =
-    &["kubelet", "containerd", "ssh", "sshd", "systemd-networkd", "systemd-resolved", "cron", "chrony", "chronyd"];
+pub(crate) const UNITS: &[&str] = &[
+    "kubelet",
+    "containerd",
+    "ssh",
+    "sshd",
+    "systemd-networkd",
+    "systemd-resolved",
+    "cron",
+    "chrony",
+    "chronyd",
+];
 const KUBELET_ENABLED: &str = "/etc/systemd/system/multi-user.target.wants/kubelet.service";
 
 /// A running OS, as its programs see it.
@@ -51,8 +60,15 @@ pub(crate) struct Unit {
 
 impl Os {
     pub(crate) fn new(chassis: &Chassis, fs: RootFs, manifest: &OsManifest, disk: &Disk) -> Self {
-        let hostname = fs.read_text("/etc/hostname").map(|name| name.trim().to_owned()).filter(|name| !name.is_empty());
-        let seed = [chassis.seed_for(0x51).to_le_bytes(), chassis.seed_for(0x52).to_le_bytes()].concat();
+        let hostname = fs
+            .read_text("/etc/hostname")
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty());
+        let seed = [
+            chassis.seed_for(0x51).to_le_bytes(),
+            chassis.seed_for(0x52).to_le_bytes(),
+        ]
+        .concat();
         let boot_id = uuid::Builder::from_random_bytes(seed.try_into().unwrap_or_default()).into_uuid();
         Self {
             chassis: chassis.clone(),
@@ -67,7 +83,10 @@ impl Os {
     }
 
     pub(crate) fn hostname(&self) -> String {
-        self.hostname.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.hostname
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn set_hostname(&self, name: &str) -> Result<(), FsError> {
@@ -78,7 +97,13 @@ impl Os {
 
     /// As `uname -m` says.
     pub(crate) fn machine_architecture(&self) -> &'static str {
-        match self.chassis.hardware.processors.first().map(|cpu| cpu.architecture) {
+        match self
+            .chassis
+            .hardware
+            .processors
+            .first()
+            .map(|cpu| cpu.architecture)
+        {
             Some(Architecture::Aarch64) => "aarch64",
             _ => "x86_64",
         }
@@ -86,7 +111,10 @@ impl Os {
 
     /// `/etc/machine-id`: of the installation, made at its first boot.
     pub(crate) fn machine_id(&self) -> String {
-        self.fs.read_text("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
+        self.fs
+            .read_text("/etc/machine-id")
+            .map(|id| id.trim().to_owned())
+            .unwrap_or_default()
     }
 
     pub(crate) fn kubelet(&self) -> watch::Receiver<Unit> {
@@ -103,9 +131,24 @@ impl Os {
         };
         let enabled = self.fs.is_file(KUBELET_ENABLED);
         let (text, status) = match verb {
-            "start" => return { start(true, false); 0 },
-            "restart" | "try-restart" | "reload" => return { start(true, true); 0 },
-            "stop" => return { start(false, false); 0 },
+            "start" => {
+                return {
+                    start(true, false);
+                    0
+                };
+            }
+            "restart" | "try-restart" | "reload" => {
+                return {
+                    start(true, true);
+                    0
+                };
+            }
+            "stop" => {
+                return {
+                    start(false, false);
+                    0
+                };
+            }
             "enable" | "disable" => {
                 let result = match verb {
                     "enable" => self.fs.write(KUBELET_ENABLED, b"[Unit]\nDescription=kubelet\n"),
@@ -145,11 +188,15 @@ pub(crate) async fn run(chassis: &Chassis, nics: &mut [Nic], index: usize, manif
     chassis.say(format!("Linux version {KERNEL_VERSION}, {stage}"));
     sleep(chassis.timing.os_boot).await;
     let disk = &chassis.disks[index];
-    let mounted = manifest.root.ok_or_else(|| "the image has no root partition".to_owned());
+    let mounted = manifest
+        .root
+        .ok_or_else(|| "the image has no root partition".to_owned());
     let os = match mounted.and_then(|area| RootFs::mount(disk, area).map_err(|error| error.to_string())) {
         Ok(fs) => Arc::new(Os::new(chassis, fs, manifest, disk)),
         Err(reason) => {
-            chassis.say(format!("Kernel panic - not syncing: VFS: Unable to mount root fs: {reason}"));
+            chassis.say(format!(
+                "Kernel panic - not syncing: VFS: Unable to mount root fs: {reason}"
+            ));
             return std::future::pending().await;
         }
     };
@@ -159,13 +206,24 @@ pub(crate) async fn run(chassis: &Chassis, nics: &mut [Nic], index: usize, manif
     let drive = chassis.disks.iter().find_map(iso::find_config_drive);
     let plan = network_plan(chassis, drive.as_ref(), nics);
     os.net.add_dns(plan.dns.iter().copied());
-    let stacks: Vec<Option<Stack>> = nics.iter_mut().enumerate().map(|(i, nic)| stack(&os, &plan, i, nic)).collect();
-    let frames = nics.iter_mut().zip(&stacks).filter_map(|(nic, stack)| stack.as_ref().map(|stack| stack.run(nic)));
+    let stacks: Vec<Option<Stack>> = nics
+        .iter_mut()
+        .enumerate()
+        .map(|(i, nic)| stack(&os, &plan, i, nic))
+        .collect();
+    let frames = nics
+        .iter_mut()
+        .zip(&stacks)
+        .filter_map(|(nic, stack)| stack.as_ref().map(|stack| stack.run(nic)));
     let frames = async {
         futures::future::join_all(frames).await;
     };
     let end = beside(frames, system(&os, drive.as_ref(), &plan, &stacks, &stage)).await;
-    chassis.say(if end == End::Reboot { "systemd: rebooting" } else { "systemd: powering off" });
+    chassis.say(if end == End::Reboot {
+        "systemd: rebooting"
+    } else {
+        "systemd: powering off"
+    });
     sleep(chassis.timing.shutdown).await;
     end
 }
@@ -175,12 +233,22 @@ fn network_plan(chassis: &Chassis, drive: Option<&ConfigDrive>, nics: &[Nic]) ->
     let data = drive.and_then(|drive| drive.files.get("openstack/latest/network_data.json"));
     let plan = match data.map(|data| network::plan(data, &macs)) {
         Some(Ok(plan)) => plan,
-        Some(Err(error)) => Plan { warnings: vec![error.to_string()], ..Plan::default() },
+        Some(Err(error)) => Plan {
+            warnings: vec![error.to_string()],
+            ..Plan::default()
+        },
         None => {
             // cloud-init's fallback: DHCP on the first NIC with a link.
             let first = nics.iter().position(Nic::carrier);
-            let dhcp = first.map(|nic| Interface { nic, dhcp: true, ..Interface::default() });
-            Plan { interfaces: dhcp.into_iter().collect(), ..Plan::default() }
+            let dhcp = first.map(|nic| Interface {
+                nic,
+                dhcp: true,
+                ..Interface::default()
+            });
+            Plan {
+                interfaces: dhcp.into_iter().collect(),
+                ..Plan::default()
+            }
         }
     };
     for warning in &plan.warnings {
@@ -198,7 +266,10 @@ fn stack(os: &Os, plan: &Plan, index: usize, nic: &mut Nic) -> Option<Stack> {
     }
     stack.set_routes(interface.routes.clone());
     for address in &interface.addresses {
-        os.chassis.say(format!("networkd: {}: {}/{}", nic.name, address.ip, address.prefix));
+        os.chassis.say(format!(
+            "networkd: {}: {}/{}",
+            nic.name, address.ip, address.prefix
+        ));
     }
     os.net.add(stack.clone());
     Some(stack)
@@ -213,10 +284,14 @@ async fn system(
     stage: &str,
 ) -> End {
     let (online, wait_online) = watch::channel(0usize);
-    let leases = plan.interfaces.iter().filter(|interface| interface.dhcp).filter_map(|interface| {
-        let stack = stacks.get(interface.nic)?.as_ref()?;
-        Some(dhcp_client(os, stack, &online))
-    });
+    let leases = plan
+        .interfaces
+        .iter()
+        .filter(|interface| interface.dhcp)
+        .filter_map(|interface| {
+            let stack = stacks.get(interface.nic)?.as_ref()?;
+            Some(dhcp_client(os, stack, &online))
+        });
     let leases: Vec<_> = leases.collect();
     let wanted = leases.len();
     let leases = async {
@@ -242,13 +317,17 @@ async fn services(
     for error in errors {
         os.chassis.say(format!("cloud-init: WARNING: {error}"));
     }
-    let cloud_init = CloudInit { os, instance: &instance };
+    let cloud_init = CloudInit {
+        os,
+        instance: &instance,
+    };
     if drive.is_some() {
         if let Err(end) = cloud_init.init().await {
             return end;
         }
     } else {
-        os.chassis.say("cloud-init: no datasource found (no config drive)");
+        os.chassis
+            .say("cloud-init: no datasource found (no config drive)");
     }
     // systemd-networkd-wait-online gives up after two minutes; the boot goes on without.
     let online = online.wait_for(|up| *up >= wanted);
@@ -259,19 +338,19 @@ async fn services(
     (os.chassis.report)(BootProgress::OsRunning, stage);
     os.chassis.say(format!("{} login:", os.hostname()));
     if os.fs.is_file(KUBELET_ENABLED) {
-        os.kubelet.send_modify(|unit| *unit = Unit { wanted: true, generation: 1 });
+        os.kubelet.send_modify(|unit| {
+            *unit = Unit {
+                wanted: true,
+                generation: 1,
+            }
+        });
     }
-    if drive.is_some() {
-        if let Err(end) = finish(&cloud_init, &instance).await {
-            return end;
-        }
+    if drive.is_some()
+        && let Err(end) = cloud_init.finish().await
+    {
+        return end;
     }
     std::future::pending().await
-}
-
-async fn finish(cloud_init: &CloudInit<'_>, instance: &Instance) -> Result<(), End> {
-    tracing::debug!(instance = instance.id, "cloud-init final stage");
-    cloud_init.finish().await
 }
 
 async fn dhcp_client(os: &Os, stack: &Stack, online: &watch::Sender<usize>) {
@@ -286,7 +365,10 @@ async fn dhcp_client(os: &Os, stack: &Stack, online: &watch::Sender<usize>) {
     loop {
         let error = match dhcp::acquire(stack, asker, os.chassis.timing.dhcp).await {
             Ok(lease) => {
-                os.chassis.say(format!("networkd: DHCP {}/{}", lease.address.ip, lease.address.prefix));
+                os.chassis.say(format!(
+                    "networkd: DHCP {}/{}",
+                    lease.address.ip, lease.address.prefix
+                ));
                 os.net.add_dns(lease.dns.iter().copied());
                 if std::mem::take(&mut first) {
                     online.send_modify(|up| *up += 1);

@@ -18,7 +18,10 @@ const TYPE_A: u16 = 1;
 pub(crate) async fn lookup(net: &Network, host: &str) -> io::Result<Ipv4Addr> {
     let servers = net.dns();
     if servers.is_empty() {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "no name server is configured"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "no name server is configured",
+        ));
     }
     let mut last = io::Error::from(io::ErrorKind::TimedOut);
     for server in std::iter::repeat_n(&servers, TRIES).flatten() {
@@ -35,10 +38,13 @@ async fn ask(net: &Network, server: Ipv4Addr, host: &str) -> io::Result<Ipv4Addr
     let socket = stack.udp_bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
     // The port is the id: both are only there to tell answers apart.
     let id = socket.local_addr().port();
-    let query = query(id, host).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a host name"))?;
+    let query =
+        query(id, host).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a host name"))?;
     socket.send_to(&query, SocketAddrV4::new(server, PORT))?;
     loop {
-        let (answer, from) = timeout(WAIT, socket.recv_from()).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        let (answer, from) = timeout(WAIT, socket.recv_from())
+            .await
+            .map_err(|_| io::ErrorKind::TimedOut)??;
         if *from.ip() == server && answer.get(..2) == Some(&id.to_be_bytes()[..]) {
             return address(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "name not known"));
         }
@@ -49,7 +55,9 @@ fn query(id: u16, host: &str) -> Option<Vec<u8>> {
     // Recursion desired, one question.
     let mut packet = [id.to_be_bytes(), [1, 0], [0, 1], [0, 0], [0, 0], [0, 0]].concat();
     for label in host.trim_end_matches('.').split('.') {
-        let length = u8::try_from(label.len()).ok().filter(|length| (1..=63).contains(length))?;
+        let length = u8::try_from(label.len())
+            .ok()
+            .filter(|length| (1..=63).contains(length))?;
         packet.push(length);
         packet.extend_from_slice(label.as_bytes());
     }

@@ -47,14 +47,21 @@ pub(crate) struct RootFs {
 
 impl RootFs {
     pub(crate) fn mount(disk: &Disk, area: RootArea) -> Result<Self, FsError> {
-        let fs = Self { disk: disk.clone(), area, lock: Arc::default() };
+        let fs = Self {
+            disk: disk.clone(),
+            area,
+            lock: Arc::default(),
+        };
         fs.with(|_| Ok(())).map_err(|source| failed("/", source))?;
         Ok(fs)
     }
 
     fn with<T>(&self, work: impl FnOnce(&FileSystem<Region>) -> io::Result<T>) -> io::Result<T> {
         let _one = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let volume = FileSystem::new(self.disk.region(self.area.start, self.area.length), FsOptions::new())?;
+        let volume = FileSystem::new(
+            self.disk.region(self.area.start, self.area.length),
+            FsOptions::new(),
+        )?;
         let out = work(&volume);
         volume.unmount()?;
         out
@@ -75,7 +82,9 @@ impl RootFs {
     }
 
     pub(crate) fn read_text(&self, path: &str) -> Option<String> {
-        self.read(path).ok().map(|content| String::from_utf8_lossy(&content).into_owned())
+        self.read(path)
+            .ok()
+            .map(|content| String::from_utf8_lossy(&content).into_owned())
     }
 
     pub(crate) fn write(&self, path: &str, content: &[u8]) -> Result<(), FsError> {
@@ -143,12 +152,16 @@ impl RootFs {
 
     pub(crate) fn is_file(&self, path: &str) -> bool {
         let Ok(path) = normal(path) else { return false };
-        self.with(|volume| volume.root_dir().open_file(relative(&path)).map(|_| ())).is_ok()
+        self.with(|volume| volume.root_dir().open_file(relative(&path)).map(|_| ()))
+            .is_ok()
     }
 
     pub(crate) fn is_dir(&self, path: &str) -> bool {
         let Ok(path) = normal(path) else { return false };
-        path == "/" || self.with(|volume| volume.root_dir().open_dir(relative(&path)).map(|_| ())).is_ok()
+        path == "/"
+            || self
+                .with(|volume| volume.root_dir().open_dir(relative(&path)).map(|_| ()))
+                .is_ok()
     }
 
     pub(crate) fn exists(&self, path: &str) -> bool {
@@ -160,7 +173,11 @@ impl RootFs {
         let Ok(path) = normal(path) else { return Vec::new() };
         let listed = self.with(|volume| {
             let root = volume.root_dir();
-            if path == "/" { entries(&root) } else { entries(&root.open_dir(relative(&path))?) }
+            if path == "/" {
+                entries(&root)
+            } else {
+                entries(&root.open_dir(relative(&path))?)
+            }
         });
         let mut names = listed.unwrap_or_default();
         names.sort();
@@ -227,7 +244,9 @@ fn failed(path: &str, source: io::Error) -> FsError {
 
 fn normal(path: &str) -> Result<String, FsError> {
     if !path.starts_with('/') || path.len() > PATH_MAX || path.contains('\0') {
-        return Err(FsError::BadPath { path: path.to_owned() });
+        return Err(FsError::BadPath {
+            path: path.to_owned(),
+        });
     }
     let mut kept = Vec::new();
     for part in parts(path) {
@@ -245,7 +264,10 @@ pub(crate) mod tests {
     use super::super::disk::{BlockPool, DiskModel, Transport};
     use super::*;
 
-    pub(crate) const AREA: RootArea = RootArea { start: 1 << 20, length: 1 << 20 };
+    pub(crate) const AREA: RootArea = RootArea {
+        start: 1 << 20,
+        length: 1 << 20,
+    };
 
     /// A disk with an empty root partition at `AREA`.
     pub(crate) fn disk() -> Disk {
@@ -261,7 +283,11 @@ pub(crate) mod tests {
             logical_sector: 512,
         };
         let disk = Disk::new(model, &BlockPool::default());
-        fatfs::format_volume(disk.region(AREA.start, AREA.length), fatfs::FormatVolumeOptions::new()).unwrap();
+        fatfs::format_volume(
+            disk.region(AREA.start, AREA.length),
+            fatfs::FormatVolumeOptions::new(),
+        )
+        .unwrap();
         disk
     }
 
@@ -287,11 +313,23 @@ pub(crate) mod tests {
     #[test]
     fn errors_say_what_linux_says() {
         let fs = RootFs::mount(&disk(), AREA).unwrap();
-        assert_eq!(fs.read("/a/b").unwrap_err().to_string(), "/a/b: No such file or directory");
+        assert_eq!(
+            fs.read("/a/b").unwrap_err().to_string(),
+            "/a/b: No such file or directory"
+        );
         fs.make_dir("/a").unwrap();
         assert_eq!(fs.write("/a", b"").unwrap_err().to_string(), "/a: Is a directory");
-        assert_eq!(fs.remove("/a", false).unwrap_err().to_string(), "/a: Is a directory");
-        assert_eq!(fs.write("relative", b"").unwrap_err().to_string(), "relative: Invalid argument");
-        assert_eq!(fs.write("/big", &[1; 2 << 20]).unwrap_err().to_string(), "/big: No space left on device");
+        assert_eq!(
+            fs.remove("/a", false).unwrap_err().to_string(),
+            "/a: Is a directory"
+        );
+        assert_eq!(
+            fs.write("relative", b"").unwrap_err().to_string(),
+            "relative: Invalid argument"
+        );
+        assert_eq!(
+            fs.write("/big", &[1; 2 << 20]).unwrap_err().to_string(),
+            "/big: No space left on device"
+        );
     }
 }

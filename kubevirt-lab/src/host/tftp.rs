@@ -25,9 +25,18 @@ const OACK: u16 = 6;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TftpError {
     #[error("{server} did not answer for {file:?} within {waited:?}")]
-    Timeout { server: Ipv4Addr, file: String, waited: Duration },
+    Timeout {
+        server: Ipv4Addr,
+        file: String,
+        waited: Duration,
+    },
     #[error("{server} refused {file:?}: {text} (code {code})")]
-    Refused { server: Ipv4Addr, file: String, code: u16, text: String },
+    Refused {
+        server: Ipv4Addr,
+        file: String,
+        code: u16,
+        text: String,
+    },
     #[error("{file:?} is larger than {FILE_MAX} bytes")]
     TooLarge { file: String },
     #[error("{server} answered out of protocol: {what}")]
@@ -37,7 +46,12 @@ pub(crate) enum TftpError {
 }
 
 /// Reads a file.
-pub(crate) async fn read(stack: &Stack, server: Ipv4Addr, file: &str, retry: Retry) -> Result<Bytes, TftpError> {
+pub(crate) async fn read(
+    stack: &Stack,
+    server: Ipv4Addr,
+    file: &str,
+    retry: Retry,
+) -> Result<Bytes, TftpError> {
     let socket = stack.udp_bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
     let mut transfer = Transfer {
         socket,
@@ -85,7 +99,10 @@ struct Transfer {
 
 impl Transfer {
     fn send(&self) -> io::Result<()> {
-        self.socket.send_to(&self.last, self.peer.unwrap_or(SocketAddrV4::new(self.server, PORT)))
+        self.socket.send_to(
+            &self.last,
+            self.peer.unwrap_or(SocketAddrV4::new(self.server, PORT)),
+        )
     }
 
     /// Sends our packet until something comes back from the right peer.
@@ -98,13 +115,20 @@ impl Transfer {
             while let Ok(received) = timeout_at(until, self.socket.recv_from()).await {
                 let (packet, from) = received?;
                 // RFC 1350 4: a packet from another TID is not ours.
-                if *from.ip() == self.server && self.peer.is_none_or(|peer| peer == from) && self.is_new(&packet) {
+                if *from.ip() == self.server
+                    && self.peer.is_none_or(|peer| peer == from)
+                    && self.is_new(&packet)
+                {
                     self.peer = Some(from);
                     return Ok(packet);
                 }
             }
         }
-        Err(TftpError::Timeout { server: self.server, file: self.file.clone(), waited: start.elapsed() })
+        Err(TftpError::Timeout {
+            server: self.server,
+            file: self.file.clone(),
+            waited: start.elapsed(),
+        })
     }
 
     /// A repeated block is ignored: answering it would double every later packet (the Sorcerer's Apprentice, RFC 1123 4.2.3.1).
@@ -118,21 +142,28 @@ impl Transfer {
         let protocol = |what| TftpError::Protocol { server, what };
         match word(packet, 0) {
             Some(OACK) if self.data.is_empty() => {
-                self.options(&packet[2..]).ok_or_else(|| protocol("an option that was not asked for"))?;
+                self.options(&packet[2..])
+                    .ok_or_else(|| protocol("an option that was not asked for"))?;
                 if self.size.is_some_and(|size| size > FILE_MAX) {
-                    return Err(TftpError::TooLarge { file: self.file.clone() });
+                    return Err(TftpError::TooLarge {
+                        file: self.file.clone(),
+                    });
                 }
                 self.acknowledge(0);
                 Ok(false)
             }
             Some(DATA) => {
-                let data = packet.get(4..).ok_or_else(|| protocol("a block without a number"))?;
+                let data = packet
+                    .get(4..)
+                    .ok_or_else(|| protocol("a block without a number"))?;
                 if data.len() > self.block {
                     return Err(protocol("a block larger than agreed"));
                 }
                 self.data.extend_from_slice(data);
                 if self.data.len() > FILE_MAX {
-                    return Err(TftpError::TooLarge { file: self.file.clone() });
+                    return Err(TftpError::TooLarge {
+                        file: self.file.clone(),
+                    });
                 }
                 self.acknowledge(self.next);
                 // Blocks wrap around at 65535 (common practice for files above 94 MB).
@@ -144,7 +175,12 @@ impl Transfer {
                 Ok(complete)
             }
             Some(ERROR) => {
-                let text = packet.get(4..).unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default();
+                let text = packet
+                    .get(4..)
+                    .unwrap_or_default()
+                    .split(|byte| *byte == 0)
+                    .next()
+                    .unwrap_or_default();
                 Err(TftpError::Refused {
                     server: self.server,
                     file: self.file.clone(),
@@ -157,7 +193,9 @@ impl Transfer {
     }
 
     fn options(&mut self, data: &[u8]) -> Option<()> {
-        let mut words = data.split(|byte| *byte == 0).map(|word| std::str::from_utf8(word).unwrap_or_default());
+        let mut words = data
+            .split(|byte| *byte == 0)
+            .map(|word| std::str::from_utf8(word).unwrap_or_default());
         while let Some(name) = words.next().filter(|name| !name.is_empty()) {
             let value = words.next()?.parse().ok()?;
             match name.to_ascii_lowercase().as_str() {

@@ -45,8 +45,14 @@ impl Timing {
     pub fn lab() -> Self {
         Self {
             post: Duration::from_millis(200),
-            dhcp: Retry { first: Duration::from_millis(250), tries: 3 },
-            tftp: Retry { first: Duration::from_millis(500), tries: 4 },
+            dhcp: Retry {
+                first: Duration::from_millis(250),
+                tries: 3,
+            },
+            tftp: Retry {
+                first: Duration::from_millis(500),
+                tries: 4,
+            },
             os_boot: Duration::from_millis(200),
             shutdown: Duration::from_millis(100),
             http: Duration::from_secs(30),
@@ -62,8 +68,14 @@ impl Timing {
     pub fn real() -> Self {
         Self {
             post: Duration::from_secs(120),
-            dhcp: Retry { first: Duration::from_secs(4), tries: 4 },
-            tftp: Retry { first: Duration::from_secs(2), tries: 5 },
+            dhcp: Retry {
+                first: Duration::from_secs(4),
+                tries: 4,
+            },
+            tftp: Retry {
+                first: Duration::from_secs(2),
+                tries: 5,
+            },
             os_boot: Duration::from_secs(20),
             shutdown: Duration::from_secs(5),
             http: Duration::from_secs(300),

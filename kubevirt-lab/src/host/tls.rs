@@ -14,9 +14,15 @@ use super::chassis::Now;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
     #[error("{what}: {source}")]
-    Pem { what: &'static str, source: rustls_pki_types::pem::Error },
+    Pem {
+        what: &'static str,
+        source: rustls_pki_types::pem::Error,
+    },
     #[error("{what}: {source}")]
-    Rustls { what: &'static str, source: rustls::Error },
+    Rustls {
+        what: &'static str,
+        source: rustls::Error,
+    },
 }
 
 /// `curl -k`, and kubeadm's first look at cluster-info: whoever answers is believed; trust comes from elsewhere.
@@ -40,26 +46,39 @@ pub(crate) fn roots(
 ) -> Result<Arc<ClientConfig>, TlsError> {
     let mut store = RootCertStore::empty();
     for certificate in certificates("CA bundle", pem)? {
-        store.add(certificate).map_err(|source| TlsError::Rustls { what: "CA bundle", source })?;
+        store.add(certificate).map_err(|source| TlsError::Rustls {
+            what: "CA bundle",
+            source,
+        })?;
     }
-    let builder = ClientConfig::builder_with_details(Arc::new(ring::default_provider()), Arc::new(Clock(clock.clone())))
-        .with_safe_default_protocol_versions()
-        .expect("ring offers TLS 1.2 and 1.3")
-        .with_root_certificates(store);
+    let builder = ClientConfig::builder_with_details(
+        Arc::new(ring::default_provider()),
+        Arc::new(Clock(clock.clone())),
+    )
+    .with_safe_default_protocol_versions()
+    .expect("ring offers TLS 1.2 and 1.3")
+    .with_root_certificates(store);
     let config = match identity {
         None => builder.with_no_client_auth(),
         Some((chain, key)) => {
             let chain = certificates("client certificate", chain)?;
-            let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem { what: "client key", source })?;
+            let key = PrivateKeyDer::from_pem_slice(key).map_err(|source| TlsError::Pem {
+                what: "client key",
+                source,
+            })?;
             let what = "client certificate";
-            builder.with_client_auth_cert(chain, key).map_err(|source| TlsError::Rustls { what, source })?
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|source| TlsError::Rustls { what, source })?
         }
     };
     Ok(Arc::new(config))
 }
 
 pub(crate) fn certificates(what: &'static str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|source| TlsError::Pem { what, source })
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|source| TlsError::Pem { what, source })
 }
 
 struct Clock(Now);
@@ -73,7 +92,9 @@ impl std::fmt::Debug for Clock {
 impl TimeProvider for Clock {
     fn current_time(&self) -> Option<UnixTime> {
         let seconds = u64::try_from((self.0)().as_second()).ok()?;
-        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds)))
+        Some(UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+            seconds,
+        )))
     }
 }
 

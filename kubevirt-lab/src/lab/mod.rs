@@ -214,7 +214,7 @@ impl Lab {
             ("--power-timeout", "30s".into()),
         ]
         .into_iter()
-        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .map(|(flag, value)| format!("{flag}={value}"))
         .collect();
         flags.extend(self.config.controller_flags.iter().cloned());
         flags

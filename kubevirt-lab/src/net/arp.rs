@@ -18,8 +18,15 @@ const QUEUE_MAX: usize = 64;
 const ENTRIES_MAX: usize = 4096;
 
 enum Entry {
-    Known { mac: Mac, until: Instant },
-    Asking { packets: VecDeque<Vec<u8>>, again: Instant, attempts: u8 },
+    Known {
+        mac: Mac,
+        until: Instant,
+    },
+    Asking {
+        packets: VecDeque<Vec<u8>>,
+        again: Instant,
+        attempts: u8,
+    },
 }
 
 #[derive(Default)]
@@ -55,20 +62,36 @@ impl Neighbours {
             _ => {}
         }
         self.make_room(now);
-        let entry = Entry::Asking { packets: VecDeque::from([packet]), again: now + RETRY, attempts: 1 };
+        let entry = Entry::Asking {
+            packets: VecDeque::from([packet]),
+            again: now + RETRY,
+            attempts: 1,
+        };
         self.entries.insert(ip, entry);
         Resolved::Ask
     }
 
     /// A neighbour told its address. `solicited`: it spoke to us, so that it is worth a new entry.
-    pub(super) fn learn(&mut self, ip: Ipv4Addr, mac: Mac, solicited: bool, now: Instant) -> VecDeque<Vec<u8>> {
+    pub(super) fn learn(
+        &mut self,
+        ip: Ipv4Addr,
+        mac: Mac,
+        solicited: bool,
+        now: Instant,
+    ) -> VecDeque<Vec<u8>> {
         if !solicited && !self.entries.contains_key(&ip) {
             return VecDeque::new();
         }
         if !self.entries.contains_key(&ip) {
             self.make_room(now);
         }
-        match self.entries.insert(ip, Entry::Known { mac, until: now + LIFETIME }) {
+        match self.entries.insert(
+            ip,
+            Entry::Known {
+                mac,
+                until: now + LIFETIME,
+            },
+        ) {
             Some(Entry::Asking { packets, .. }) => packets,
             _ => VecDeque::new(),
         }
@@ -108,7 +131,8 @@ impl Neighbours {
         if self.entries.len() < ENTRIES_MAX {
             return;
         }
-        self.entries.retain(|_, entry| !matches!(entry, Entry::Known { until, .. } if *until <= now));
+        self.entries
+            .retain(|_, entry| !matches!(entry, Entry::Known { until, .. } if *until <= now));
         while self.entries.len() >= ENTRIES_MAX {
             self.entries.pop_first();
         }
@@ -130,7 +154,10 @@ mod tests {
         assert!(matches!(arp.resolve(IP, vec![2], now), Resolved::Waiting));
         assert_eq!(arp.learn(IP, MAC, true, now), VecDeque::from([vec![1], vec![2]]));
         assert!(matches!(arp.resolve(IP, vec![3], now), Resolved::To(MAC, _)));
-        assert!(matches!(arp.resolve(IP, vec![4], now + LIFETIME), Resolved::Ask), "answers age");
+        assert!(
+            matches!(arp.resolve(IP, vec![4], now + LIFETIME), Resolved::Ask),
+            "answers age"
+        );
     }
 
     #[test]

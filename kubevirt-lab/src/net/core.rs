@@ -1,5 +1,7 @@
 //! The stack without I/O: frames and time in, frames and the next wake-up out. `Stack` holds it behind one lock.
 
+mod handles;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -10,7 +12,9 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp;
 use smoltcp::time::{Duration, Instant};
-use smoltcp::wire::{EthernetProtocol, HardwareAddress, IpAddress, IpCidr, IpEndpoint, IpProtocol, Ipv4Packet, TcpPacket};
+use smoltcp::wire::{
+    EthernetProtocol, HardwareAddress, IpAddress, IpCidr, IpProtocol, Ipv4Packet, TcpPacket,
+};
 use tokio::sync::Notify;
 
 use super::arp::{Neighbours, Resolved, Tick};
@@ -126,7 +130,11 @@ impl Device for Queue {
 
 impl Core {
     pub(super) fn new(config: StackConfig) -> Self {
-        let mut device = Queue { mtu: config.mtu, rx: None, tx: Vec::new() };
+        let mut device = Queue {
+            mtu: config.mtu,
+            rx: None,
+            tx: Vec::new(),
+        };
         let mut iface_config = Config::new(HardwareAddress::Ip);
         iface_config.random_seed = config.seed;
         let iface = Interface::new(iface_config, &mut device, Instant::ZERO);
@@ -155,7 +163,10 @@ impl Core {
 
     pub(super) fn set_addresses(&mut self, addresses: Vec<Address>) -> io::Result<()> {
         if addresses.len() > ADDRESSES_MAX {
-            let text = format!("a stack holds at most {ADDRESSES_MAX} addresses, asked for {}", addresses.len());
+            let text = format!(
+                "a stack holds at most {ADDRESSES_MAX} addresses, asked for {}",
+                addresses.len()
+            );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         self.iface.update_ip_addrs(|list| {
@@ -187,7 +198,12 @@ impl Core {
             return;
         }
         match packet::parse_frame(frame, self.config.mac) {
-            Some(Inbound::Arp { request, mac, ip, target }) => self.arp_in(request, mac, ip, target, now),
+            Some(Inbound::Arp {
+                request,
+                mac,
+                ip,
+                target,
+            }) => self.arp_in(request, mac, ip, target, now),
             Some(Inbound::Ipv4(packet)) => self.ip_in(packet, now),
             None => {}
         }
@@ -202,12 +218,15 @@ impl Core {
             }
         }
         if request && ours && !self.table.owns(ip) {
-            self.out.push(packet::arp(false, self.config.mac, target, mac, ip));
+            self.out
+                .push(packet::arp(false, self.config.mac, target, mac, ip));
         }
     }
 
     fn ip_in(&mut self, packet: Bytes, now: Instant) {
-        let Ok(ip) = Ipv4Packet::new_checked(&packet[..]) else { return };
+        let Ok(ip) = Ipv4Packet::new_checked(&packet[..]) else {
+            return;
+        };
         let (to, protocol) = (ip.dst_addr(), ip.next_header());
         let ours = self.table.owns(to);
         match protocol {
@@ -226,7 +245,9 @@ impl Core {
     }
 
     fn udp_in(&mut self, packet: &Bytes) {
-        let Some((from, to, data)) = packet::parse_udp(packet) else { return };
+        let Some((from, to, data)) = packet::parse_udp(packet) else {
+            return;
+        };
         let mut ports = self.udp.values_mut().filter(|port| {
             port.bind.port() == to.port() && (port.bind.ip().is_unspecified() || port.bind.ip() == to.ip())
         });
@@ -249,13 +270,22 @@ impl Core {
             _ => None,
         };
         self.device.rx = Some(packet);
-        self.iface.poll_ingress_single(now, &mut self.device, &mut self.sockets);
+        self.iface
+            .poll_ingress_single(now, &mut self.device, &mut self.sockets);
         if let Some((listener, handle, local, remote)) = fresh {
             if self.sockets.get::<tcp::Socket<'_>>(handle).is_listening() {
                 self.sockets.remove(handle);
             } else {
                 let owner = Owner::Listener(listener);
-                self.conns.insert(handle, Conn { local, remote, owner, error: None });
+                self.conns.insert(
+                    handle,
+                    Conn {
+                        local,
+                        remote,
+                        owner,
+                        error: None,
+                    },
+                );
                 self.tuples.insert((local, remote));
                 if let Some(backlog) = self.listeners.get_mut(&listener) {
                     backlog.embryonic.push(handle);
@@ -269,7 +299,10 @@ impl Core {
         let ip = Ipv4Packet::new_checked(&packet[..]).ok()?;
         let tcp = TcpPacket::new_checked(ip.payload()).ok()?;
         (tcp.syn() && !tcp.ack() && !tcp.rst()).then(|| {
-            (SocketAddrV4::new(ip.dst_addr(), tcp.dst_port()), SocketAddrV4::new(ip.src_addr(), tcp.src_port()))
+            (
+                SocketAddrV4::new(ip.dst_addr(), tcp.dst_port()),
+                SocketAddrV4::new(ip.src_addr(), tcp.src_port()),
+            )
         })
     }
 
@@ -278,7 +311,10 @@ impl Core {
         let matches = |bind: &SocketAddrV4| {
             bind.port() == local.port() && (bind.ip() == local.ip() || bind.ip().is_unspecified())
         };
-        let (id, backlog) = self.listeners.iter().find(|(_, backlog)| matches(&backlog.bind))?;
+        let (id, backlog) = self
+            .listeners
+            .iter()
+            .find(|(_, backlog)| matches(&backlog.bind))?;
         Some((*id, backlog.embryonic.len() + backlog.ready.len() < backlog.max))
     }
 
@@ -307,7 +343,9 @@ impl Core {
             return (Vec::new(), None);
         }
         for _ in 0..LOOPBACK_MAX {
-            let Some(packet) = self.loopback.pop_front() else { break };
+            let Some(packet) = self.loopback.pop_front() else {
+                break;
+            };
             self.ip_in(packet, now);
         }
         for tick in self.arp.poll(now) {
@@ -316,7 +354,9 @@ impl Core {
                 Tick::Unreachable(ip) => self.unreachable(ip),
             }
         }
-        while self.iface.poll_egress(now, &mut self.device, &mut self.sockets) != smoltcp::iface::PollResult::None {}
+        while self.iface.poll_egress(now, &mut self.device, &mut self.sockets)
+            != smoltcp::iface::PollResult::None
+        {}
         self.collect(now);
         self.promote();
         self.sweep(now);
@@ -328,7 +368,10 @@ impl Core {
             _ => None,
         });
         let loopback = (!self.loopback.is_empty()).then_some(now);
-        let wake = [sockets, self.arp.poll_at(), orphans.min(), loopback].into_iter().flatten().min();
+        let wake = [sockets, self.arp.poll_at(), orphans.min(), loopback]
+            .into_iter()
+            .flatten()
+            .min();
         (std::mem::take(&mut self.out), wake)
     }
 
@@ -339,14 +382,13 @@ impl Core {
     }
 
     pub(super) fn ip_out(&mut self, packet: Vec<u8>, now: Instant) {
-        let Ok(ip) = Ipv4Packet::new_checked(&packet[..]) else { return };
+        let Ok(ip) = Ipv4Packet::new_checked(&packet[..]) else {
+            return;
+        };
         match self.table.hop(ip.dst_addr()) {
             None => {}
-            Some(Hop::Own) => {
-                if self.loopback.len() < LOOPBACK_MAX {
-                    self.loopback.push_back(packet.into());
-                }
-            }
+            Some(Hop::Own) if self.loopback.len() >= LOOPBACK_MAX => {}
+            Some(Hop::Own) => self.loopback.push_back(packet.into()),
             Some(Hop::Broadcast) => self.frame_out(packet::BROADCAST, &packet),
             Some(Hop::Neighbour(hop)) => match self.arp.resolve(hop, packet, now) {
                 Resolved::To(mac, packet) => self.frame_out(mac, &packet),
@@ -357,12 +399,18 @@ impl Core {
     }
 
     fn frame_out(&mut self, to: Mac, packet: &[u8]) {
-        self.out.push(packet::ethernet(self.config.mac, to, EthernetProtocol::Ipv4, packet));
+        self.out.push(packet::ethernet(
+            self.config.mac,
+            to,
+            EthernetProtocol::Ipv4,
+            packet,
+        ));
     }
 
     fn ask(&mut self, ip: Ipv4Addr) {
         if let Some(own) = self.table.source(ip) {
-            self.out.push(packet::arp(true, self.config.mac, own, packet::BROADCAST, ip));
+            self.out
+                .push(packet::arp(true, self.config.mac, own, packet::BROADCAST, ip));
         }
     }
 
@@ -370,7 +418,9 @@ impl Core {
     fn unreachable(&mut self, hop: Ipv4Addr) {
         for (handle, conn) in &mut self.conns {
             let socket = self.sockets.get_mut::<tcp::Socket<'_>>(*handle);
-            if socket.state() == tcp::State::SynSent && self.table.hop(*conn.remote.ip()) == Some(Hop::Neighbour(hop)) {
+            if socket.state() == tcp::State::SynSent
+                && self.table.hop(*conn.remote.ip()) == Some(Hop::Neighbour(hop))
+            {
                 conn.error = Some(io::ErrorKind::HostUnreachable);
                 socket.abort();
             }
@@ -379,7 +429,11 @@ impl Core {
 
     /// Moves finished handshakes to their listener's queue.
     fn promote(&mut self) {
-        for backlog in self.listeners.values_mut().filter(|backlog| !backlog.embryonic.is_empty()) {
+        for backlog in self
+            .listeners
+            .values_mut()
+            .filter(|backlog| !backlog.embryonic.is_empty())
+        {
             let mut waiting = Vec::new();
             for handle in std::mem::take(&mut backlog.embryonic) {
                 match self.sockets.get::<tcp::Socket<'_>>(handle).state() {
@@ -398,7 +452,9 @@ impl Core {
     fn sweep(&mut self, now: Instant) {
         let mut gone = Vec::new();
         for (handle, conn) in &self.conns {
-            let Owner::Orphan(until) = conn.owner else { continue };
+            let Owner::Orphan(until) = conn.owner else {
+                continue;
+            };
             match self.sockets.get::<tcp::Socket<'_>>(*handle).state() {
                 // TIME-WAIT holds 2 windows for 10 s to answer a repeated FIN; a RST answers it as well.
                 tcp::State::Closed | tcp::State::TimeWait => gone.push(*handle),
@@ -412,161 +468,5 @@ impl Core {
                 self.tuples.remove(&(conn.local, conn.remote));
             }
         }
-    }
-
-    // ---- what handles ask for
-
-    pub(super) fn check_up(&self) -> io::Result<()> {
-        if self.down { Err(io::ErrorKind::NetworkDown.into()) } else { Ok(()) }
-    }
-
-    fn check_bind(&self, bind: SocketAddrV4, taken: impl Iterator<Item = SocketAddrV4>) -> io::Result<()> {
-        self.check_up()?;
-        if !bind.ip().is_unspecified() && !self.table.owns(*bind.ip()) {
-            let text = format!("{} is not an address of this machine", bind.ip());
-            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
-        }
-        let overlaps = |other: SocketAddrV4| {
-            other.port() == bind.port()
-                && (other.ip() == bind.ip() || other.ip().is_unspecified() || bind.ip().is_unspecified())
-        };
-        if let Some(other) = { taken }.find(|other| overlaps(*other)) {
-            return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{bind}: {other} is bound already")));
-        }
-        Ok(())
-    }
-
-    pub(super) fn udp_bind(&mut self, mut bind: SocketAddrV4) -> io::Result<(u64, SocketAddrV4, Arc<Notify>)> {
-        if bind.port() == 0 {
-            bind.set_port(self.ephemeral());
-        }
-        self.check_bind(bind, self.udp.values().map(|port| port.bind))?;
-        let (id, ready) = (self.id(), Arc::new(Notify::new()));
-        self.udp.insert(id, UdpPort { bind, queue: VecDeque::new(), ready: ready.clone() });
-        Ok((id, bind, ready))
-    }
-
-    pub(super) fn udp_send(&mut self, id: u64, data: &[u8], to: SocketAddrV4, now: Instant) -> io::Result<()> {
-        self.check_up()?;
-        let port = self.udp.get(&id).ok_or(io::ErrorKind::NotConnected)?;
-        let room = self.config.mtu - packet::IPV4_HEADER - packet::UDP_HEADER;
-        if data.len() > room {
-            let text = format!("a datagram of {} bytes does not fit the link's {room}", data.len());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        if self.table.hop(*to.ip()).is_none() {
-            return Err(io::ErrorKind::NetworkUnreachable.into());
-        }
-        let mut from = port.bind;
-        if from.ip().is_unspecified() {
-            // RFC 2131 4.1: a client without an address sends from 0.0.0.0.
-            from.set_ip(self.table.source(*to.ip()).unwrap_or(Ipv4Addr::UNSPECIFIED));
-        }
-        self.ip_out(packet::udp(from, to, data), now);
-        Ok(())
-    }
-
-    pub(super) fn tcp_listen(&mut self, bind: SocketAddrV4, backlog: usize) -> io::Result<(u64, SocketAddrV4, Arc<Notify>)> {
-        let bind = match bind.port() {
-            0 => SocketAddrV4::new(*bind.ip(), self.ephemeral()),
-            _ => bind,
-        };
-        self.check_bind(bind, self.listeners.values().map(|listener| listener.bind))?;
-        let (id, arrived) = (self.id(), Arc::new(Notify::new()));
-        let listener = Backlog {
-            bind,
-            max: backlog.max(1),
-            embryonic: Vec::new(),
-            ready: VecDeque::new(),
-            arrived: arrived.clone(),
-        };
-        self.listeners.insert(id, listener);
-        Ok((id, bind, arrived))
-    }
-
-    pub(super) fn tcp_accept(&mut self, id: u64) -> io::Result<Option<(SocketHandle, SocketAddrV4, SocketAddrV4)>> {
-        self.check_up()?;
-        let listener = self.listeners.get_mut(&id).ok_or(io::ErrorKind::NotConnected)?;
-        let Some(handle) = listener.ready.pop_front() else { return Ok(None) };
-        let conn = self.conns.get_mut(&handle).ok_or(io::ErrorKind::ConnectionAborted)?;
-        conn.owner = Owner::Stream;
-        Ok(Some((handle, conn.local, conn.remote)))
-    }
-
-    pub(super) fn tcp_unlisten(&mut self, id: u64, now: Instant) {
-        if self.listeners.remove(&id).is_none() {
-            return;
-        }
-        for (handle, conn) in &mut self.conns {
-            if matches!(conn.owner, Owner::Listener(listener) if listener == id) {
-                conn.owner = Owner::Orphan(now + LINGER);
-                self.sockets.get_mut::<tcp::Socket<'_>>(*handle).abort();
-            }
-        }
-    }
-
-    pub(super) fn tcp_connect(&mut self, remote: SocketAddrV4) -> io::Result<(SocketHandle, SocketAddrV4)> {
-        self.check_up()?;
-        if !matches!(self.table.hop(*remote.ip()), Some(Hop::Own | Hop::Neighbour(_))) {
-            let text = format!("no route to {}", remote.ip());
-            return Err(io::Error::new(io::ErrorKind::NetworkUnreachable, text));
-        }
-        let source = self.table.source(*remote.ip()).ok_or(io::ErrorKind::AddrNotAvailable)?;
-        let local = SocketAddrV4::new(source, self.ephemeral());
-        let mut socket = self.socket();
-        let endpoint = IpEndpoint::new(IpAddress::Ipv4(*remote.ip()), remote.port());
-        socket
-            .connect(self.iface.context(), endpoint, (IpAddress::Ipv4(source), local.port()))
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("{remote}: {error}")))?;
-        let handle = self.sockets.add(socket);
-        self.conns.insert(handle, Conn { local, remote, owner: Owner::Stream, error: None });
-        self.tuples.insert((local, remote));
-        Ok((handle, local))
-    }
-
-    /// The stream's handle is gone: what was written is still delivered, what was not read is refused (as Linux does).
-    pub(super) fn tcp_release(&mut self, handle: SocketHandle, now: Instant) {
-        let Some(conn) = self.conns.get_mut(&handle) else { return };
-        conn.owner = Owner::Orphan(now + LINGER);
-        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
-        if socket.recv_queue() > 0 { socket.abort() } else { socket.close() }
-    }
-
-    /// The cable is pulled: everything fails at once, everybody who waits is woken.
-    pub(super) fn link_down(&mut self) {
-        self.down = true;
-        self.arp.clear();
-        self.loopback.clear();
-        self.out.clear();
-        for (handle, conn) in &mut self.conns {
-            conn.error.get_or_insert(io::ErrorKind::NetworkDown);
-            self.sockets.get_mut::<tcp::Socket<'_>>(*handle).abort();
-        }
-        for port in self.udp.values() {
-            port.ready.notify_one();
-        }
-        for listener in self.listeners.values() {
-            listener.arrived.notify_one();
-        }
-    }
-
-    fn id(&mut self) -> u64 {
-        self.next_id += 1;
-        self.next_id
-    }
-
-    /// The next local port that nothing uses.
-    fn ephemeral(&mut self) -> u16 {
-        for _ in EPHEMERAL..u16::MAX {
-            self.next_port = if self.next_port >= u16::MAX - 1 { EPHEMERAL } else { self.next_port + 1 };
-            let port = self.next_port;
-            let taken = self.tuples.iter().any(|(local, _)| local.port() == port)
-                || self.udp.values().any(|udp| udp.bind.port() == port)
-                || self.listeners.values().any(|listener| listener.bind.port() == port);
-            if !taken {
-                break;
-            }
-        }
-        self.next_port
     }
 }

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use bytes::Bytes;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
-    ArpHardware, ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, Icmpv4Packet,
-    Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
+    ArpHardware, ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol,
+    Icmpv4Packet, Icmpv4Repr, IpProtocol, Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
 };
 
 use super::Mac;
@@ -21,7 +21,12 @@ pub(super) const BROADCAST: Mac = Mac([0xff; 6]);
 
 /// What a frame turned out to be.
 pub(super) enum Inbound {
-    Arp { request: bool, mac: Mac, ip: Ipv4Addr, target: Ipv4Addr },
+    Arp {
+        request: bool,
+        mac: Mac,
+        ip: Ipv4Addr,
+        target: Ipv4Addr,
+    },
     Ipv4(Bytes),
 }
 
@@ -54,7 +59,11 @@ pub(super) fn parse_frame(frame: &Bytes, own: Mac) -> Option<Inbound> {
         }
         EthernetProtocol::Ipv4 => {
             let packet = Ipv4Packet::new_checked(ethernet.payload()).ok()?;
-            if packet.version() != 4 || !packet.verify_checksum() || packet.more_frags() || packet.frag_offset() != 0 {
+            if packet.version() != 4
+                || !packet.verify_checksum()
+                || packet.more_frags()
+                || packet.frag_offset() != 0
+            {
                 return None;
             }
             // Short frames are padded to 60 bytes; the IP header knows the true end.
@@ -76,11 +85,19 @@ pub(super) fn ethernet(from: Mac, to: Mac, ethertype: EthernetProtocol, payload:
 
 pub(super) fn arp(request: bool, own: Mac, own_ip: Ipv4Addr, to: Mac, target: Ipv4Addr) -> Bytes {
     let repr = ArpRepr::EthernetIpv4 {
-        operation: if request { ArpOperation::Request } else { ArpOperation::Reply },
+        operation: if request {
+            ArpOperation::Request
+        } else {
+            ArpOperation::Reply
+        },
         source_hardware_addr: own.ethernet(),
         source_protocol_addr: own_ip,
         // RFC 826: unknown in a question.
-        target_hardware_addr: if request { EthernetAddress([0; 6]) } else { to.ethernet() },
+        target_hardware_addr: if request {
+            EthernetAddress([0; 6])
+        } else {
+            to.ethernet()
+        },
         target_protocol_addr: target,
     };
     let mut payload = vec![0; repr.buffer_len()];
@@ -91,15 +108,27 @@ pub(super) fn arp(request: bool, own: Mac, own_ip: Ipv4Addr, to: Mac, target: Ip
 }
 
 fn ipv4(from: Ipv4Addr, to: Ipv4Addr, next_header: IpProtocol, payload_len: usize) -> Vec<u8> {
-    let repr = Ipv4Repr { src_addr: from, dst_addr: to, next_header, payload_len, hop_limit: TTL };
+    let repr = Ipv4Repr {
+        src_addr: from,
+        dst_addr: to,
+        next_header,
+        payload_len,
+        hop_limit: TTL,
+    };
     let mut packet = vec![0; IPV4_HEADER + payload_len];
-    repr.emit(&mut Ipv4Packet::new_unchecked(&mut packet[..]), &ChecksumCapabilities::default());
+    repr.emit(
+        &mut Ipv4Packet::new_unchecked(&mut packet[..]),
+        &ChecksumCapabilities::default(),
+    );
     packet
 }
 
 pub(super) fn udp(from: SocketAddrV4, to: SocketAddrV4, data: &[u8]) -> Vec<u8> {
     let mut packet = ipv4(*from.ip(), *to.ip(), IpProtocol::Udp, UDP_HEADER + data.len());
-    let repr = UdpRepr { src_port: from.port(), dst_port: to.port() };
+    let repr = UdpRepr {
+        src_port: from.port(),
+        dst_port: to.port(),
+    };
     repr.emit(
         &mut UdpPacket::new_unchecked(&mut packet[IPV4_HEADER..]),
         &(*from.ip()).into(),
@@ -119,7 +148,11 @@ pub(super) fn parse_udp(packet: &Bytes) -> Option<(SocketAddrV4, SocketAddrV4, B
     UdpRepr::parse(&udp, &ip.src_addr().into(), &ip.dst_addr().into(), &checks).ok()?;
     let start = usize::from(ip.header_len()) + UDP_HEADER;
     let data = packet.slice(start..start + udp.payload().len());
-    Some((SocketAddrV4::new(ip.src_addr(), udp.src_port()), SocketAddrV4::new(ip.dst_addr(), udp.dst_port()), data))
+    Some((
+        SocketAddrV4::new(ip.src_addr(), udp.src_port()),
+        SocketAddrV4::new(ip.dst_addr(), udp.dst_port()),
+        data,
+    ))
 }
 
 /// The answer to a ping (RFC 792), or `None` for other ICMP.

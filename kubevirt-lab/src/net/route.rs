@@ -72,8 +72,12 @@ impl Table {
     }
 
     fn reach(&self, to: Ipv4Addr) -> Option<(u8, Ipv4Addr)> {
-        let on_link =
-            self.addresses.iter().filter(|a| a.net().contains(&to)).map(|a| (a.prefix.min(32), to)).max();
+        let on_link = self
+            .addresses
+            .iter()
+            .filter(|a| a.net().contains(&to))
+            .map(|a| (a.prefix.min(32), to))
+            .max();
         let via = self
             .routes
             .iter()
@@ -117,14 +121,29 @@ mod tests {
     fn table() -> Table {
         Table {
             addresses: vec![
-                Address { ip: [10, 0, 0, 5].into(), prefix: 24 },
-                Address { ip: [172, 16, 1, 5].into(), prefix: 31 },
+                Address {
+                    ip: [10, 0, 0, 5].into(),
+                    prefix: 24,
+                },
+                Address {
+                    ip: [172, 16, 1, 5].into(),
+                    prefix: 31,
+                },
             ],
             routes: vec![
-                Route { to: "0.0.0.0/0".parse().unwrap(), via: [10, 0, 0, 1].into() },
-                Route { to: "10.9.0.0/16".parse().unwrap(), via: [172, 16, 1, 4].into() },
+                Route {
+                    to: "0.0.0.0/0".parse().unwrap(),
+                    via: [10, 0, 0, 1].into(),
+                },
+                Route {
+                    to: "10.9.0.0/16".parse().unwrap(),
+                    via: [172, 16, 1, 4].into(),
+                },
                 // Its gateway is on no link of ours: as if it were not there.
-                Route { to: "10.8.0.0/16".parse().unwrap(), via: [192, 168, 9, 1].into() },
+                Route {
+                    to: "10.8.0.0/16".parse().unwrap(),
+                    via: [192, 168, 9, 1].into(),
+                },
             ],
         }
     }
@@ -137,7 +156,11 @@ mod tests {
             ([10, 0, 0, 9], Hop::Neighbour([10, 0, 0, 9].into()), [10, 0, 0, 5]),
             ([10, 0, 0, 255], Hop::Broadcast, [10, 0, 0, 5]),
             ([255, 255, 255, 255], Hop::Broadcast, [10, 0, 0, 5]),
-            ([10, 9, 1, 1], Hop::Neighbour([172, 16, 1, 4].into()), [172, 16, 1, 5]),
+            (
+                [10, 9, 1, 1],
+                Hop::Neighbour([172, 16, 1, 4].into()),
+                [172, 16, 1, 5],
+            ),
             ([10, 8, 1, 1], Hop::Neighbour([10, 0, 0, 1].into()), [10, 0, 0, 5]),
             ([8, 8, 8, 8], Hop::Neighbour([10, 0, 0, 1].into()), [10, 0, 0, 5]),
         ];

@@ -84,8 +84,16 @@ pub struct Stack {
 impl Stack {
     pub fn new(config: StackConfig) -> Self {
         let (connect_timeout, mac) = (config.connect_timeout, config.mac);
-        let shared = Shared { core: Mutex::new(Core::new(config)), kick: Notify::new(), started: Instant::now() };
-        Self { shared: Arc::new(shared), connect_timeout, mac }
+        let shared = Shared {
+            core: Mutex::new(Core::new(config)),
+            kick: Notify::new(),
+            started: Instant::now(),
+        };
+        Self {
+            shared: Arc::new(shared),
+            connect_timeout,
+            mac,
+        }
     }
 
     pub fn mac(&self) -> Mac {
@@ -151,7 +159,10 @@ impl Stack {
         let mut core = self.shared.core();
         let mut routes = core.table.routes.clone();
         routes.retain(|route| route.to.prefix_len() != 0);
-        routes.extend(via.map(|via| Route { to: ipnet::Ipv4Net::default(), via }));
+        routes.extend(via.map(|via| Route {
+            to: ipnet::Ipv4Net::default(),
+            via,
+        }));
         core.set_routes(routes);
     }
 
@@ -173,19 +184,34 @@ impl Stack {
     /// Port 0 takes a free one.
     pub fn udp_bind(&self, bind: SocketAddrV4) -> io::Result<UdpSocket> {
         let (id, local, ready) = self.shared.core().udp_bind(bind)?;
-        Ok(UdpSocket { shared: self.shared.clone(), id, local, ready })
+        Ok(UdpSocket {
+            shared: self.shared.clone(),
+            id,
+            local,
+            ready,
+        })
     }
 
     /// `backlog` bounds the connections that are not accepted yet; more SYNs are dropped.
     pub fn tcp_listen(&self, bind: SocketAddrV4, backlog: usize) -> io::Result<TcpListener> {
         let (id, local, arrived) = self.shared.core().tcp_listen(bind, backlog)?;
-        Ok(TcpListener { shared: self.shared.clone(), id, local, arrived })
+        Ok(TcpListener {
+            shared: self.shared.clone(),
+            id,
+            local,
+            arrived,
+        })
     }
 
     /// Connects; `ConnectionRefused` on a reset, `HostUnreachable` when no neighbour answers, `TimedOut` on silence.
     pub async fn tcp_connect(&self, to: SocketAddrV4) -> io::Result<TcpStream> {
         let (handle, local) = self.shared.core().tcp_connect(to)?;
-        let stream = TcpStream { shared: self.shared.clone(), handle, local, remote: to };
+        let stream = TcpStream {
+            shared: self.shared.clone(),
+            handle,
+            local,
+            remote: to,
+        };
         self.shared.kick();
         match timeout(self.connect_timeout, poll_fn(|cx| stream.poll_connected(cx))).await {
             Ok(result) => result.map(|()| stream),

@@ -33,8 +33,17 @@ impl TcpListener {
             {
                 let mut core = self.shared.core();
                 if let Some((handle, local, remote)) = core.tcp_accept(self.id)? {
-                    let stream = TcpStream { shared: self.shared.clone(), handle, local, remote };
-                    if core.listeners.get(&self.id).is_some_and(|listener| !listener.ready.is_empty()) {
+                    let stream = TcpStream {
+                        shared: self.shared.clone(),
+                        handle,
+                        local,
+                        remote,
+                    };
+                    if core
+                        .listeners
+                        .get(&self.id)
+                        .is_some_and(|listener| !listener.ready.is_empty())
+                    {
                         self.arrived.notify_one();
                     }
                     return Ok((stream, remote));
@@ -75,13 +84,19 @@ impl TcpStream {
         let mut core = self.shared.core();
         let conn = core.conns.get(&self.handle).ok_or(io::ErrorKind::NotConnected)?;
         if let Some(kind) = conn.error {
-            return Err(io::Error::new(kind, format!("connection to {}: {kind}", self.remote)));
+            return Err(io::Error::new(
+                kind,
+                format!("connection to {}: {kind}", self.remote),
+            ));
         }
         Ok(f(core.sockets.get_mut::<Socket<'static>>(self.handle)))
     }
 
     fn reset(&self) -> io::Error {
-        io::Error::new(io::ErrorKind::ConnectionReset, format!("connection to {} was reset", self.remote))
+        io::Error::new(
+            io::ErrorKind::ConnectionReset,
+            format!("connection to {} was reset", self.remote),
+        )
     }
 
     pub(super) fn poll_connected(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -138,7 +153,11 @@ impl AsyncWrite for TcpStream {
         let coop = ready!(tokio::task::coop::poll_proceed(cx));
         let written = self.with(|socket| {
             if !socket.may_send() {
-                let kind = if socket.state() == State::Closed { self.reset() } else { io::ErrorKind::BrokenPipe.into() };
+                let kind = if socket.state() == State::Closed {
+                    self.reset()
+                } else {
+                    io::ErrorKind::BrokenPipe.into()
+                };
                 return Poll::Ready(Err(kind));
             }
             match socket.send_slice(data) {

@@ -19,7 +19,12 @@ fn stack(last: u8) -> Stack {
 
 fn with_address(last: u8) -> Stack {
     let stack = stack(last);
-    stack.set_addresses(vec![Address { ip: [10, 0, 0, last].into(), prefix: 24 }]).unwrap();
+    stack
+        .set_addresses(vec![Address {
+            ip: [10, 0, 0, last].into(),
+            prefix: 24,
+        }])
+        .unwrap();
     stack
 }
 
@@ -50,7 +55,9 @@ async fn bulk_both_ways_also_over_a_link_that_drops() {
     // 512 frames hold every window; 12 drop bursts, so retransmission (at least 1 s each) has to repair them.
     for (frames, size) in [(512, 4 << 20), (12, 256 << 10)] {
         let (a, b) = (with_address(1), with_address(2));
-        let data: Vec<u8> = (0..size).map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        let data: Vec<u8> = (0..size)
+            .map(|i: u32| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect();
         wired(&a, &b, frames, async {
             let listener = b.tcp_listen(at(B, 80), 4).unwrap();
             let client = async {
@@ -105,19 +112,34 @@ async fn failures_have_their_proper_kind() {
     let (a, b) = (with_address(1), with_address(2));
     wired(&a, &b, 64, async {
         let kind = |result: io::Result<TcpStream>| result.err().map(|error| error.kind());
-        assert_eq!(kind(a.tcp_connect(at(B, 81)).await), Some(io::ErrorKind::ConnectionRefused));
-        assert_eq!(kind(a.tcp_connect(at([10, 0, 0, 9].into(), 80)).await), Some(io::ErrorKind::HostUnreachable));
-        assert_eq!(kind(a.tcp_connect(at([10, 9, 0, 9].into(), 80)).await), Some(io::ErrorKind::NetworkUnreachable));
+        assert_eq!(
+            kind(a.tcp_connect(at(B, 81)).await),
+            Some(io::ErrorKind::ConnectionRefused)
+        );
+        assert_eq!(
+            kind(a.tcp_connect(at([10, 0, 0, 9].into(), 80)).await),
+            Some(io::ErrorKind::HostUnreachable)
+        );
+        assert_eq!(
+            kind(a.tcp_connect(at([10, 9, 0, 9].into(), 80)).await),
+            Some(io::ErrorKind::NetworkUnreachable)
+        );
 
         // A gateway that does not answer for the destination: silence.
         a.set_default_route(Some(B));
         let start = tokio::time::Instant::now();
-        assert_eq!(kind(a.tcp_connect(at([10, 9, 0, 9].into(), 80)).await), Some(io::ErrorKind::TimedOut));
+        assert_eq!(
+            kind(a.tcp_connect(at([10, 9, 0, 9].into(), 80)).await),
+            Some(io::ErrorKind::TimedOut)
+        );
         assert_eq!(start.elapsed(), Duration::from_secs(10));
 
         // A backlog of one: the second waits until the first is taken.
         let listener = b.tcp_listen(at(B, 80), 1).unwrap();
-        let taken = b.tcp_listen(at(Ipv4Addr::UNSPECIFIED, 80), 1).err().map(|error| error.kind());
+        let taken = b
+            .tcp_listen(at(Ipv4Addr::UNSPECIFIED, 80), 1)
+            .err()
+            .map(|error| error.kind());
         assert_eq!(taken, Some(io::ErrorKind::AddrInUse));
         let first = a.tcp_connect(at(B, 80)).await.unwrap();
         let second = a.tcp_connect(at(B, 80));
@@ -137,7 +159,10 @@ async fn failures_have_their_proper_kind() {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         // A listener that goes away resets what it had not accepted.
         drop(listener);
-        assert_eq!(second.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(
+            second.read(&mut [0]).await.unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset
+        );
     })
     .await;
 }
@@ -150,7 +175,10 @@ async fn broadcasts_without_an_address_as_dhcp_needs() {
         let to = server.udp_bind(at(Ipv4Addr::UNSPECIFIED, 67)).unwrap();
         from.send_to(b"discover", at(Ipv4Addr::BROADCAST, 67)).unwrap();
         let (data, source) = to.recv_from().await.unwrap();
-        assert_eq!((&data[..], source), (&b"discover"[..], at(Ipv4Addr::UNSPECIFIED, 68)));
+        assert_eq!(
+            (&data[..], source),
+            (&b"discover"[..], at(Ipv4Addr::UNSPECIFIED, 68))
+        );
         to.send_to(b"offer", at(Ipv4Addr::BROADCAST, 68)).unwrap();
         assert_eq!(from.recv_from().await.unwrap().1, at(B, 67));
         let unicast = from.send_to(b"x", at(B, 67)).unwrap_err();
@@ -183,9 +211,11 @@ async fn a_pulled_cable_fails_what_waits_and_ends_run() {
         tokio::join!(waits, async { a.link_down() });
     };
     // Dropping a's end of the cable, when its run returns, ends b's as well.
-    tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(test, a.run(left), b.run(right)) })
-        .await
-        .expect("all three end");
+    tokio::time::timeout(Duration::from_secs(60), async {
+        tokio::join!(test, a.run(left), b.run(right))
+    })
+    .await
+    .expect("all three end");
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,7 +239,11 @@ async fn a_silent_peer_is_noticed() {
         () = a.run(left) => panic!("a link ended"),
         read = stream.read_u8() => assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset),
     }
-    assert!(start.elapsed() <= Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() <= Duration::from_secs(60),
+        "{:?}",
+        start.elapsed()
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,13 +278,19 @@ async fn answers_pings_and_talks_to_itself() {
         right.send(frame.into());
         let asks = frame_of(&mut right, 0x0806).await;
         assert_eq!(asks[38..42], B.octets(), "asks for the sender's MAC first");
-        let mut answer = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 2];
+        let mut answer = vec![
+            2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 2, 2, 0, 0, 0, 0, 2,
+        ];
         answer.extend(B.octets());
         answer.extend([2, 0, 0, 0, 0, 1]);
         answer.extend(A.octets());
         right.send(answer.into());
         let reply = frame_of(&mut right, 0x0800).await;
-        assert_eq!((reply[34], &reply[38..42]), (0, &[0, 1, 0, 1][..]), "echo reply with our id and sequence");
+        assert_eq!(
+            (reply[34], &reply[38..42]),
+            (0, &[0, 1, 0, 1][..]),
+            "echo reply with our id and sequence"
+        );
     };
     tokio::select! {
         () = a.run(left) => panic!("link ended"),
@@ -262,14 +302,19 @@ async fn frame_of(wire: &mut Cable, ethertype: u16) -> Bytes {
     loop {
         let frame = wire.recv().await.expect("cable");
         // The announcement at start asks for its own address: not an answer.
-        if frame[12..14] == ethertype.to_be_bytes() && !(ethertype == 0x0806 && frame[28..32] == frame[38..42]) {
+        if frame[12..14] == ethertype.to_be_bytes()
+            && !(ethertype == 0x0806 && frame[28..32] == frame[38..42])
+        {
             return frame;
         }
     }
 }
 
 fn checksum(header: &[u8]) -> u16 {
-    let mut sum: u32 = header.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    let mut sum: u32 = header
+        .chunks(2)
+        .map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]])))
+        .sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }

@@ -37,7 +37,16 @@ pub struct Cable {
 pub fn cable(frames: usize) -> (Cable, Cable) {
     let (to_b, from_a) = mpsc::channel(frames);
     let (to_a, from_b) = mpsc::channel(frames);
-    (Cable { to: to_b, from: from_b }, Cable { to: to_a, from: from_a })
+    (
+        Cable {
+            to: to_b,
+            from: from_b,
+        },
+        Cable {
+            to: to_a,
+            from: from_a,
+        },
+    )
 }
 
 impl Wire for Cable {

@@ -240,7 +240,13 @@ fn write(
         who,
         now,
     };
-    match found.handler(request.method())(bmc, call)? {
+    let done = found.handler(request.method())(bmc, call)?;
+    written(bmc, found, done, now)
+}
+
+/// The answer to a write that was carried out.
+fn written(bmc: &mut Bmc, found: &Found<'_>, done: Done, now: Timestamp) -> Result<Reply, Failure> {
+    match done {
         Done::NoContent => {
             let mut reply = Reply::default();
             *reply.status_mut() = StatusCode::NO_CONTENT;

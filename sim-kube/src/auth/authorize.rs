@@ -65,13 +65,24 @@ impl Attributes {
     }
 
     pub(crate) fn resource_path(&self) -> String {
-        if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) }
+        if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        }
     }
 
     pub(crate) fn refusal(&self, user: &Identity, verdict: &Verdict) -> Box<ApiError> {
-        let tail = if verdict.reason.is_empty() { String::new() } else { format!(": {}", verdict.reason) };
+        let tail = if verdict.reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", verdict.reason)
+        };
         if !self.is_resource {
-            return ApiError::forbidden_path(&format!("User {:?} cannot {} path {:?}{tail}", user.user, self.verb, self.path));
+            return ApiError::forbidden_path(&format!(
+                "User {:?} cannot {} path {:?}{tail}",
+                user.user, self.verb, self.path
+            ));
         }
         let scope = if self.namespace.is_empty() {
             "at the cluster scope".to_owned()
@@ -89,7 +100,10 @@ impl Attributes {
 
 pub(crate) fn authorize(inner: &Inner, user: &Identity, ask: &Attributes) -> Verdict {
     if user.is_in("system:masters") {
-        return Verdict { allowed: true, reason: String::new() };
+        return Verdict {
+            allowed: true,
+            reason: String::new(),
+        };
     }
     let by_node = node::authorize(inner, user, ask);
     if by_node.allowed {
@@ -99,5 +113,8 @@ pub(crate) fn authorize(inner: &Inner, user: &Identity, ask: &Attributes) -> Ver
     if by_rbac.allowed {
         return by_rbac;
     }
-    Verdict { allowed: false, reason: by_node.reason }
+    Verdict {
+        allowed: false,
+        reason: by_node.reason,
+    }
 }

@@ -24,16 +24,33 @@ impl Identity {
     /// A user with these groups and `system:authenticated`.
     pub fn new<S: AsRef<str>>(user: &str, groups: &[S]) -> Identity {
         let groups = groups.iter().map(|g| g.as_ref().to_owned()).collect();
-        Identity { user: user.to_owned(), groups, ..Identity::default() }.authenticated()
+        Identity {
+            user: user.to_owned(),
+            groups,
+            ..Identity::default()
+        }
+        .authenticated()
     }
 
     pub(crate) fn anonymous() -> Identity {
-        Identity { user: ANONYMOUS.into(), groups: vec![UNAUTHENTICATED.into()], ..Identity::default() }
+        Identity {
+            user: ANONYMOUS.into(),
+            groups: vec![UNAUTHENTICATED.into()],
+            ..Identity::default()
+        }
     }
 
     pub(crate) fn authenticated(mut self) -> Identity {
-        let group = if self.user == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
-        if !self.groups.iter().any(|g| g == AUTHENTICATED || g == UNAUTHENTICATED) {
+        let group = if self.user == ANONYMOUS {
+            UNAUTHENTICATED
+        } else {
+            AUTHENTICATED
+        };
+        if !self
+            .groups
+            .iter()
+            .any(|g| g == AUTHENTICATED || g == UNAUTHENTICATED)
+        {
             self.groups.push(group.to_owned());
         }
         self
@@ -61,7 +78,11 @@ impl Identity {
         }
         info.insert("groups".into(), self.groups.clone().into());
         if !self.extra.is_empty() {
-            let extra = self.extra.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+            let extra = self
+                .extra
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone().into()))
+                .collect();
             info.insert("extra".into(), serde_json::Value::Object(extra));
         }
         info.into()
@@ -70,10 +91,16 @@ impl Identity {
 
 /// The chain was verified by rustls; here its leaf becomes a user: CN, and each O a group.
 pub(crate) fn from_certificate(certificate: &CertificateDer<'_>) -> Result<Identity, String> {
-    let (_, parsed) = X509Certificate::from_der(certificate).map_err(|e| format!("client certificate: {e}"))?;
+    let (_, parsed) =
+        X509Certificate::from_der(certificate).map_err(|e| format!("client certificate: {e}"))?;
     let subject = parsed.subject();
-    let text = |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| attribute.as_str().ok().map(str::to_owned);
-    let user = subject.iter_common_name().next().and_then(text).unwrap_or_default();
+    let text =
+        |attribute: &x509_parser::x509::AttributeTypeAndValue<'_>| attribute.as_str().ok().map(str::to_owned);
+    let user = subject
+        .iter_common_name()
+        .next()
+        .and_then(text)
+        .unwrap_or_default();
     if user.is_empty() {
         return Err("client certificate has no common name, so it names no user".into());
     }

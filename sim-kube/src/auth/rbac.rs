@@ -12,7 +12,8 @@ use crate::store::StorageId;
 pub(crate) const GROUP: &str = "rbac.authorization.k8s.io";
 
 static STORAGES: LazyLock<[StorageId; 4]> = LazyLock::new(|| {
-    ["clusterroles", "clusterrolebindings", "roles", "rolebindings"].map(|plural| format!("{GROUP}/{plural}").into())
+    ["clusterroles", "clusterrolebindings", "roles", "rolebindings"]
+        .map(|plural| format!("{GROUP}/{plural}").into())
 });
 
 /// One policy rule.
@@ -26,7 +27,13 @@ pub(crate) struct Rule {
 }
 
 fn list(value: &Value, key: &str) -> Vec<String> {
-    value[key].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    value[key]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn has(list: &[String], wanted: &str) -> bool {
@@ -54,7 +61,9 @@ impl Rule {
                 None => *path == ask.path,
             });
         }
-        has(&self.groups, &ask.group) && self.has_resource(ask) && (self.names.is_empty() || self.names.contains(&ask.name))
+        has(&self.groups, &ask.group)
+            && self.has_resource(ask)
+            && (self.names.is_empty() || self.names.contains(&ask.name))
     }
 
     fn has_resource(&self, ask: &Attributes) -> bool {
@@ -75,7 +84,12 @@ impl Rule {
 }
 
 pub(crate) fn rules(role: &Value) -> Vec<Rule> {
-    role["rules"].as_array().into_iter().flatten().map(Rule::parse).collect()
+    role["rules"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(Rule::parse)
+        .collect()
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Clone)]
@@ -113,7 +127,14 @@ fn compile(inner: &Inner) -> Grants {
     let [cluster_roles, cluster_bindings, roles, bindings] = &*STORAGES;
     let rules_of = |storage: &str| -> BTreeMap<(String, String), Arc<Vec<Rule>>> {
         let all = inner.store.list(storage, "").objects;
-        all.iter().map(|o| ((o.namespace().to_owned(), o.name().to_owned()), Arc::new(rules(&o.value)))).collect()
+        all.iter()
+            .map(|o| {
+                (
+                    (o.namespace().to_owned(), o.name().to_owned()),
+                    Arc::new(rules(&o.value)),
+                )
+            })
+            .collect()
     };
     let (cluster_rules, local_rules) = (rules_of(cluster_roles), rules_of(roles));
     let mut grants = Grants::new();
@@ -128,7 +149,9 @@ fn compile(inner: &Inner) -> Grants {
             };
             let Some(rules) = rules else { continue };
             for value in binding.value["subjects"].as_array().into_iter().flatten() {
-                let Some(subject) = subject(value, &namespace) else { continue };
+                let Some(subject) = subject(value, &namespace) else {
+                    continue;
+                };
                 let (noun, at) = if namespace.is_empty() {
                     ("ClusterRoleBinding", binding.name().to_owned())
                 } else {
@@ -136,13 +159,24 @@ fn compile(inner: &Inner) -> Grants {
                 };
                 let subject_name = value["name"].as_str().unwrap_or_default();
                 let shown = match value["kind"].as_str() {
-                    Some("ServiceAccount") => format!("ServiceAccount \"{subject_name}/{}\"", value["namespace"].as_str().unwrap_or(&namespace)),
+                    Some("ServiceAccount") => format!(
+                        "ServiceAccount \"{subject_name}/{}\"",
+                        value["namespace"].as_str().unwrap_or(&namespace)
+                    ),
                     Some(kind) => format!("{kind} {subject_name:?}"),
                     None => String::new(),
                 };
                 let reason = format!("RBAC: allowed by {noun} {at:?} of {kind} {name:?} to {shown}");
-                let grant = Grant { rules: rules.clone(), reason };
-                grants.entry(namespace.clone()).or_default().entry(subject).or_default().push(grant);
+                let grant = Grant {
+                    rules: rules.clone(),
+                    reason,
+                };
+                grants
+                    .entry(namespace.clone())
+                    .or_default()
+                    .entry(subject)
+                    .or_default()
+                    .push(grant);
             }
         }
     }
@@ -150,7 +184,11 @@ fn compile(inner: &Inner) -> Grants {
 }
 
 fn current(inner: &Inner) -> Arc<Grants> {
-    let stamp: u64 = STORAGES.iter().map(|storage| inner.store.log(storage).last()).max().unwrap_or(0);
+    let stamp: u64 = STORAGES
+        .iter()
+        .map(|storage| inner.store.log(storage).last())
+        .max()
+        .unwrap_or(0);
     {
         let cached = inner.rbac.0.read().unwrap_or_else(PoisonError::into_inner);
         if cached.0 == stamp && stamp > 0 {
@@ -176,14 +214,22 @@ pub(crate) fn authorize(inner: &Inner, user: &Identity, ask: &Attributes) -> Ver
         scopes.push(&ask.namespace);
     }
     for scope in scopes {
-        let Some(by_subject) = grants.get(scope) else { continue };
+        let Some(by_subject) = grants.get(scope) else {
+            continue;
+        };
         for grant in subjects.iter().filter_map(|s| by_subject.get(s)).flatten() {
             if grant.rules.iter().any(|rule| rule.allows(ask)) {
-                return Verdict { allowed: true, reason: grant.reason.clone() };
+                return Verdict {
+                    allowed: true,
+                    reason: grant.reason.clone(),
+                };
             }
         }
     }
-    Verdict { allowed: false, reason: String::new() }
+    Verdict {
+        allowed: false,
+        reason: String::new(),
+    }
 }
 
 /// All rules of a user in a namespace, for SelfSubjectRulesReview.
@@ -192,11 +238,22 @@ pub(crate) fn rules_for(inner: &Inner, user: &Identity, namespace: &str) -> Vec<
     let mut out = Vec::new();
     if user.is_in("system:masters") {
         let all = || vec!["*".to_owned()];
-        out.push(Rule { verbs: all(), groups: all(), resources: all(), ..Rule::default() });
-        out.push(Rule { verbs: all(), paths: all(), ..Rule::default() });
+        out.push(Rule {
+            verbs: all(),
+            groups: all(),
+            resources: all(),
+            ..Rule::default()
+        });
+        out.push(Rule {
+            verbs: all(),
+            paths: all(),
+            ..Rule::default()
+        });
     }
     for scope in ["", namespace] {
-        let Some(by_subject) = grants.get(scope) else { continue };
+        let Some(by_subject) = grants.get(scope) else {
+            continue;
+        };
         for subject in subjects(user) {
             let found = by_subject.get(&subject).into_iter().flatten();
             out.extend(found.flat_map(|grant| grant.rules.iter().cloned()));
@@ -240,13 +297,20 @@ impl Rule {
         let mut out = Vec::new();
         for verb in &self.verbs {
             for path in &self.paths {
-                out.push(Attributes { verb: verb.clone(), path: path.clone(), ..Attributes::default() });
+                out.push(Attributes {
+                    verb: verb.clone(),
+                    path: path.clone(),
+                    ..Attributes::default()
+                });
             }
             for group in &self.groups {
                 for resource in &self.resources {
                     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
-                    let names: Vec<&str> =
-                        if self.names.is_empty() { vec![""] } else { self.names.iter().map(String::as_str).collect() };
+                    let names: Vec<&str> = if self.names.is_empty() {
+                        vec![""]
+                    } else {
+                        self.names.iter().map(String::as_str).collect()
+                    };
                     out.extend(names.into_iter().map(|name| Attributes {
                         verb: verb.clone(),
                         group: group.clone(),
@@ -282,7 +346,9 @@ mod tests {
 
     #[test]
     fn rules_allow_no_more_than_they_say() {
-        let rule = Rule::parse(&json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "*/scale"], "resourceNames": ["a"]}));
+        let rule = Rule::parse(
+            &json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods", "*/scale"], "resourceNames": ["a"]}),
+        );
         assert!(rule.allows(&ask("get", "pods", "", "a")));
         assert!(!rule.allows(&ask("get", "pods", "", "b")));
         assert!(!rule.allows(&ask("get", "pods", "", "")));
@@ -290,7 +356,11 @@ mod tests {
         assert!(rule.allows(&ask("get", "things", "scale", "a")));
         assert!(!rule.allows(&ask("list", "pods", "", "a")));
         let path = Rule::parse(&json!({"verbs": ["get"], "nonResourceURLs": ["/healthz/*", "/version"]}));
-        let url = |p: &str| Attributes { verb: "get".into(), path: p.into(), ..Attributes::default() };
+        let url = |p: &str| Attributes {
+            verb: "get".into(),
+            path: p.into(),
+            ..Attributes::default()
+        };
         assert!(path.allows(&url("/healthz/x")) && path.allows(&url("/version")));
         assert!(!path.allows(&url("/healthz")) && !path.allows(&url("/versions")));
     }

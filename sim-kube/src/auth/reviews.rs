@@ -7,7 +7,13 @@ use crate::server::Inner;
 use crate::status::{ApiError, Result};
 
 fn strings(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Whether the resource is a review, which only knows create.
@@ -15,12 +21,24 @@ pub(crate) fn is_review(group: &str, resource: &str) -> bool {
     matches!(
         (group, resource),
         ("authentication.k8s.io", "selfsubjectreviews" | "tokenreviews")
-            | ("authorization.k8s.io", "selfsubjectaccessreviews" | "subjectaccessreviews" | "localsubjectaccessreviews" | "selfsubjectrulesreviews")
+            | (
+                "authorization.k8s.io",
+                "selfsubjectaccessreviews"
+                    | "subjectaccessreviews"
+                    | "localsubjectaccessreviews"
+                    | "selfsubjectrulesreviews"
+            )
     )
 }
 
 /// Answers a review; `namespace` is that of a LocalSubjectAccessReview.
-pub(crate) fn answer(inner: &Inner, user: &Identity, resource: &str, namespace: &str, review: &mut Value) -> Result<()> {
+pub(crate) fn answer(
+    inner: &Inner,
+    user: &Identity,
+    resource: &str,
+    namespace: &str,
+    review: &mut Value,
+) -> Result<()> {
     match resource {
         "selfsubjectreviews" => {
             review["metadata"] = json!({"creationTimestamp": crate::clock::rfc3339(inner.now())});
@@ -31,7 +49,11 @@ pub(crate) fn answer(inner: &Inner, user: &Identity, resource: &str, namespace: 
             let audiences = strings(&review["spec"]["audiences"]);
             review["status"] = match tokens::review(inner, &token, &audiences) {
                 Some(found) => {
-                    let audiences = if audiences.is_empty() { vec![tokens::ISSUER.to_owned()] } else { audiences };
+                    let audiences = if audiences.is_empty() {
+                        vec![tokens::ISSUER.to_owned()]
+                    } else {
+                        audiences
+                    };
                     json!({"authenticated": true, "user": found.to_value(), "audiences": audiences})
                 }
                 None => json!({"authenticated": false, "user": {}, "error": "token lookup failed"}),
@@ -41,7 +63,8 @@ pub(crate) fn answer(inner: &Inner, user: &Identity, resource: &str, namespace: 
         "selfsubjectrulesreviews" => rules(inner, user, review),
         _ => {
             let spec = &review["spec"];
-            if resource == "localsubjectaccessreviews" && spec["resourceAttributes"]["namespace"] != namespace {
+            if resource == "localsubjectaccessreviews" && spec["resourceAttributes"]["namespace"] != namespace
+            {
                 let message = format!(
                     "spec.resourceAttributes.namespace must match namespace: {} vs {namespace:?}",
                     spec["resourceAttributes"]["namespace"]
@@ -49,7 +72,11 @@ pub(crate) fn answer(inner: &Inner, user: &Identity, resource: &str, namespace: 
                 return Err(ApiError::bad_request(message));
             }
             let name = spec["user"].as_str().unwrap_or_default().to_owned();
-            let subject = Identity { user: name, groups: strings(&spec["groups"]), ..Identity::default() };
+            let subject = Identity {
+                user: name,
+                groups: strings(&spec["groups"]),
+                ..Identity::default()
+            };
             access(inner, &subject, review)?;
         }
     }
@@ -58,7 +85,10 @@ pub(crate) fn answer(inner: &Inner, user: &Identity, resource: &str, namespace: 
 
 fn access(inner: &Inner, user: &Identity, review: &mut Value) -> Result<()> {
     let spec = &review["spec"];
-    let (resource, path) = (spec.get("resourceAttributes").is_some(), spec.get("nonResourceAttributes").is_some());
+    let (resource, path) = (
+        spec.get("resourceAttributes").is_some(),
+        spec.get("nonResourceAttributes").is_some(),
+    );
     if resource == path {
         let kind = review["kind"].as_str().unwrap_or_default().to_owned();
         let cause = crate::status::Cause::invalid(
@@ -81,7 +111,11 @@ fn rules(inner: &Inner, user: &Identity, review: &mut Value) {
     let namespace = review["spec"]["namespace"].as_str().unwrap_or_default();
     let all = rbac::rules_for(inner, user, namespace);
     let pick = |non_resource: bool| -> Vec<Value> {
-        all.iter().filter(|rule| rule.is_non_resource() == non_resource).map(rbac::Rule::to_value).collect()
+        all.iter()
+            .filter(|rule| rule.is_non_resource() == non_resource)
+            .map(rbac::Rule::to_value)
+            .collect()
     };
-    review["status"] = json!({"incomplete": false, "resourceRules": pick(false), "nonResourceRules": pick(true)});
+    review["status"] =
+        json!({"incomplete": false, "resourceRules": pick(false), "nonResourceRules": pick(true)});
 }

@@ -3,7 +3,9 @@
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use jiff::Timestamp;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey};
+use ring::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
+};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::sync::PoisonError;
@@ -39,7 +41,8 @@ pub(crate) struct ServiceAccountKey {
 impl ServiceAccountKey {
     pub(crate) fn generate() -> Result<ServiceAccountKey, String> {
         let rng = SystemRandom::new();
-        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng).map_err(|e| e.to_string())?;
+        let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng)
+            .map_err(|e| e.to_string())?;
         let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, document.as_ref(), &rng)
             .map_err(|e| e.to_string())?;
         let id = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(pair.public_key().as_ref()));
@@ -51,7 +54,10 @@ impl ServiceAccountKey {
         let encode = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", encode(&header), encode(claims));
         let signature = self.pair.sign(&SystemRandom::new(), signed.as_bytes()).ok()?;
-        Some(format!("{signed}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature.as_ref())))
+        Some(format!(
+            "{signed}.{}",
+            BASE64_URL_SAFE_NO_PAD.encode(signature.as_ref())
+        ))
     }
 
     fn verify(&self, token: &str) -> Option<Value> {
@@ -123,17 +129,30 @@ fn service_account(inner: &Inner, token: &str, audiences: &[String]) -> Option<I
     }
     let kubernetes = &claims["kubernetes.io"];
     let namespace = kubernetes["namespace"].as_str()?;
-    let (name, uid) = (kubernetes["serviceaccount"]["name"].as_str()?, kubernetes["serviceaccount"]["uid"].as_str()?);
+    let (name, uid) = (
+        kubernetes["serviceaccount"]["name"].as_str()?,
+        kubernetes["serviceaccount"]["uid"].as_str()?,
+    );
     let account = inner.store.get("/serviceaccounts", namespace, name)?;
     if account.uid() != uid {
         return None;
     }
-    let groups = vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")];
-    let mut identity = Identity { user: format!("system:serviceaccount:{namespace}:{name}"), uid: uid.to_owned(), groups, ..Identity::default() }
-        .authenticated()
-        .credential(format!("JTI={}", claims["jti"].as_str().unwrap_or_default()));
+    let groups = vec![
+        "system:serviceaccounts".to_owned(),
+        format!("system:serviceaccounts:{namespace}"),
+    ];
+    let mut identity = Identity {
+        user: format!("system:serviceaccount:{namespace}:{name}"),
+        uid: uid.to_owned(),
+        groups,
+        ..Identity::default()
+    }
+    .authenticated()
+    .credential(format!("JTI={}", claims["jti"].as_str().unwrap_or_default()));
     for (kind, storage) in [("pod", "/pods"), ("secret", "/secrets"), ("node", "/nodes")] {
-        let Some(bound) = kubernetes.get(kind) else { continue };
+        let Some(bound) = kubernetes.get(kind) else {
+            continue;
+        };
         let (bound_name, bound_uid) = (bound["name"].as_str()?, bound["uid"].as_str()?);
         let holder = if kind == "node" { "" } else { namespace };
         if inner.store.get(storage, holder, bound_name)?.uid() != bound_uid {
@@ -141,8 +160,14 @@ fn service_account(inner: &Inner, token: &str, audiences: &[String]) -> Option<I
         }
         if kind != "secret" {
             identity = identity
-                .with_extra(&format!("authentication.kubernetes.io/{kind}-name"), bound_name.to_owned())
-                .with_extra(&format!("authentication.kubernetes.io/{kind}-uid"), bound_uid.to_owned());
+                .with_extra(
+                    &format!("authentication.kubernetes.io/{kind}-name"),
+                    bound_name.to_owned(),
+                )
+                .with_extra(
+                    &format!("authentication.kubernetes.io/{kind}-uid"),
+                    bound_uid.to_owned(),
+                );
         }
     }
     Some(identity)
@@ -173,12 +198,16 @@ impl BootstrapToken {
         }
         let text = |key: &str| crate::builtin::secret_text(secret, key).unwrap_or_default();
         let (id, token) = (text("token-id"), text("token-secret"));
-        let named = secret["metadata"]["name"].as_str()?.strip_prefix("bootstrap-token-")?;
+        let named = secret["metadata"]["name"]
+            .as_str()?
+            .strip_prefix("bootstrap-token-")?;
         if named != id || id.len() != 6 || token.len() != 16 {
             return None;
         }
         let groups = text("auth-extra-groups");
-        let groups = groups.split(',').filter(|g| g.starts_with("system:bootstrappers:"));
+        let groups = groups
+            .split(',')
+            .filter(|g| g.starts_with("system:bootstrappers:"));
         let expiration = text("expiration");
         Some(BootstrapToken {
             id,
@@ -198,11 +227,15 @@ impl BootstrapToken {
 
 fn bootstrap(inner: &Inner, token: &str) -> Option<Identity> {
     let (id, secret) = token.split_once('.')?;
-    let word = |text: &str, length: usize| text.len() == length && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let word = |text: &str, length: usize| {
+        text.len() == length && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    };
     if !word(id, 6) || !word(secret, 16) {
         return None;
     }
-    let stored = inner.store.get("/secrets", "kube-system", &format!("bootstrap-token-{id}"))?;
+    let stored = inner
+        .store
+        .get("/secrets", "kube-system", &format!("bootstrap-token-{id}"))?;
     let stored_token = BootstrapToken::parse(&stored.value)?;
     let good = Token::new(&stored_token.secret) == Token::new(secret)
         && stored_token.authenticates
@@ -210,5 +243,12 @@ fn bootstrap(inner: &Inner, token: &str) -> Option<Identity> {
         && !stored.is_deleting();
     let mut groups = vec!["system:bootstrappers".to_owned()];
     groups.extend(stored_token.groups);
-    good.then(|| Identity { user: format!("system:bootstrap:{id}"), groups, ..Identity::default() }.authenticated())
+    good.then(|| {
+        Identity {
+            user: format!("system:bootstrap:{id}"),
+            groups,
+            ..Identity::default()
+        }
+        .authenticated()
+    })
 }

@@ -33,7 +33,10 @@ pub(crate) fn convert(value: &mut Value, storage: &str, wanted: &str, custom: bo
 
 fn rename<'a>(value: &mut Value, direction: impl Fn(&'a str, &'a str) -> (&'a str, &'a str)) {
     let Some(map) = value.as_object_mut() else { return };
-    let pairs: Vec<(&str, &str)> = EVENT_FIELDS.iter().map(|(core, new)| direction(core, new)).collect();
+    let pairs: Vec<(&str, &str)> = EVENT_FIELDS
+        .iter()
+        .map(|(core, new)| direction(core, new))
+        .collect();
     let renamed: Map<String, Value> = std::mem::take(map)
         .into_iter()
         .map(|(key, value)| match pairs.iter().find(|(from, _)| *from == key) {
@@ -45,7 +48,9 @@ fn rename<'a>(value: &mut Value, direction: impl Fn(&'a str, &'a str) -> (&'a st
 }
 
 fn autoscaler_up(value: &mut Value) {
-    let Some(spec) = value["spec"].as_object_mut() else { return };
+    let Some(spec) = value.pointer_mut("/spec").and_then(Value::as_object_mut) else {
+        return;
+    };
     if let Some(target) = spec.shift_remove("targetCPUUtilizationPercentage") {
         let metric = json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": target}}});
         spec.insert("metrics".into(), json!([metric]));
@@ -53,10 +58,17 @@ fn autoscaler_up(value: &mut Value) {
 }
 
 fn autoscaler_down(value: &mut Value) {
-    let Some(spec) = value["spec"].as_object_mut() else { return };
+    let Some(spec) = value.pointer_mut("/spec").and_then(Value::as_object_mut) else {
+        return;
+    };
     let metrics = spec.shift_remove("metrics");
     spec.shift_remove("behavior");
-    let cpu = metrics.as_ref().and_then(Value::as_array).into_iter().flatten().find(|m| m["resource"]["name"] == "cpu");
+    let cpu = metrics
+        .as_ref()
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .find(|m| m["resource"]["name"] == "cpu");
     if let Some(percent) = cpu.map(|m| m["resource"]["target"]["averageUtilization"].clone()) {
         spec.insert("targetCPUUtilizationPercentage".into(), percent);
     }

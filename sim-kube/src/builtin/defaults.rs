@@ -14,13 +14,13 @@ pub(super) fn fill(value: &mut Value, key: &str, default: Value) {
     }
 }
 
-pub(super) fn apply(ctx: &Ctx, value: &mut Value) {
+/// What decoding fills in: the fields of these belong to the client that sent the object.
+pub(super) fn scheme(ctx: &Ctx, value: &mut Value) {
     match id(&ctx.resource) {
-        ("", "namespaces") => namespace(value),
+        ("", "namespaces") => name_label(value),
         ("", "secrets") => secret(value),
         ("", "pods") => pods::defaults(&mut value["spec"]),
-        ("", "nodes") => node(ctx, value),
-        ("", "services") => service(ctx, value),
+        ("", "services") => service(value),
         ("", "persistentvolumeclaims") => fill(&mut value["spec"], "volumeMode", "Filesystem".into()),
         ("apps", kind) => workload(kind, value),
         ("batch", "jobs") => pods::defaults(&mut value["spec"]["template"]["spec"]),
@@ -35,7 +35,17 @@ pub(super) fn apply(ctx: &Ctx, value: &mut Value) {
     }
 }
 
-fn namespace(value: &mut Value) {
+/// What strategies and admission add: nobody's fields.
+pub(super) fn strategy(ctx: &Ctx, value: &mut Value) {
+    match id(&ctx.resource) {
+        ("", "namespaces") => namespace(value),
+        ("", "nodes") => node(ctx, value),
+        ("", "services") => cluster_ip(ctx, value),
+        _ => {}
+    }
+}
+
+fn name_label(value: &mut Value) {
     let name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     if !name.is_empty() {
         if !value["metadata"]["labels"].is_object() {
@@ -43,6 +53,9 @@ fn namespace(value: &mut Value) {
         }
         value["metadata"]["labels"]["kubernetes.io/metadata.name"] = name.into();
     }
+}
+
+fn namespace(value: &mut Value) {
     if value["metadata"].get("deletionTimestamp").is_some() {
         return;
     }
@@ -57,8 +70,12 @@ fn namespace(value: &mut Value) {
 /// stringData is write-only: it lands in data.
 fn secret(value: &mut Value) {
     fill(value, "type", "Opaque".into());
-    let given = value.as_object_mut().and_then(|map| map.shift_remove("stringData"));
-    let Some(given) = given.as_ref().and_then(Value::as_object) else { return };
+    let given = value
+        .as_object_mut()
+        .and_then(|map| map.shift_remove("stringData"));
+    let Some(given) = given.as_ref().and_then(Value::as_object) else {
+        return;
+    };
     if given.is_empty() {
         return;
     }
@@ -89,7 +106,10 @@ fn node(ctx: &Ctx, value: &mut Value) {
     let creating = value["metadata"].get("resourceVersion").is_none() && ctx.target.name.is_empty();
     if creating {
         let taints = value["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        if !taints.iter().any(|taint| taint["key"] == "node.kubernetes.io/not-ready") {
+        if !taints
+            .iter()
+            .any(|taint| taint["key"] == "node.kubernetes.io/not-ready")
+        {
             let mut taints = taints;
             taints.push(json!({"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}));
             value["spec"]["taints"] = taints.into();
@@ -100,11 +120,23 @@ fn node(ctx: &Ctx, value: &mut Value) {
             canonical(&mut value["status"][key]);
         }
     }
-    fill(&mut value["status"], "daemonEndpoints", json!({"kubeletEndpoint": {"Port": 0}}));
+    fill(
+        &mut value["status"],
+        "daemonEndpoints",
+        json!({"kubeletEndpoint": {"Port": 0}}),
+    );
     fill(&mut value["status"], "nodeInfo", json!({}));
     for key in [
-        "machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "containerRuntimeVersion", "kubeletVersion",
-        "kubeProxyVersion", "operatingSystem", "architecture",
+        "machineID",
+        "systemUUID",
+        "bootID",
+        "kernelVersion",
+        "osImage",
+        "containerRuntimeVersion",
+        "kubeletVersion",
+        "kubeProxyVersion",
+        "operatingSystem",
+        "architecture",
     ] {
         fill(&mut value["status"]["nodeInfo"], key, "".into());
     }
@@ -113,13 +145,18 @@ fn node(ctx: &Ctx, value: &mut Value) {
 /// First address of the service range, and how many follow: 10.96.0.0/16 as kubeadm has it.
 const SERVICE_RANGE: u32 = 0x0a60_0000;
 
-fn service(ctx: &Ctx, value: &mut Value) {
+fn service(value: &mut Value) {
     fill(value, "spec", json!({}));
     fill(value, "status", json!({"loadBalancer": {}}));
     let spec = &mut value["spec"];
     fill(spec, "type", "ClusterIP".into());
     fill(spec, "sessionAffinity", "None".into());
-    for port in spec["ports"].as_array_mut().into_iter().flatten() {
+    for port in spec
+        .pointer_mut("/ports")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         fill(port, "protocol", "TCP".into());
         let target = port["port"].clone();
         fill(port, "targetPort", target);
@@ -131,6 +168,13 @@ fn service(ctx: &Ctx, value: &mut Value) {
     fill(spec, "internalTrafficPolicy", "Cluster".into());
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         fill(spec, "externalTrafficPolicy", "Cluster".into());
+    }
+}
+
+fn cluster_ip(ctx: &Ctx, value: &mut Value) {
+    let spec = &mut value["spec"];
+    if spec["type"] == "ExternalName" {
+        return;
     }
     if spec["clusterIP"].as_str().unwrap_or_default().is_empty() {
         spec["clusterIP"] = allocate(ctx).into();
@@ -152,7 +196,10 @@ fn allocate(ctx: &Ctx) -> String {
         .filter_map(|s| s.value["spec"]["clusterIP"].as_str().map(str::to_owned))
         .collect();
     let addresses = (1..u32::from(u16::MAX)).map(|n| std::net::Ipv4Addr::from(SERVICE_RANGE + n).to_string());
-    addresses.into_iter().find(|address| !taken.contains(address)).unwrap_or_default()
+    addresses
+        .into_iter()
+        .find(|address| !taken.contains(address))
+        .unwrap_or_default()
 }
 
 fn workload(kind: &str, value: &mut Value) {
@@ -167,7 +214,11 @@ fn workload(kind: &str, value: &mut Value) {
             fill(&mut spec["strategy"], "type", "RollingUpdate".into());
             if spec["strategy"]["type"] == "RollingUpdate" {
                 fill(&mut spec["strategy"], "rollingUpdate", json!({}));
-                fill(&mut spec["strategy"]["rollingUpdate"], "maxUnavailable", "25%".into());
+                fill(
+                    &mut spec["strategy"]["rollingUpdate"],
+                    "maxUnavailable",
+                    "25%".into(),
+                );
                 fill(&mut spec["strategy"]["rollingUpdate"], "maxSurge", "25%".into());
             }
             fill(spec, "revisionHistoryLimit", 10.into());
@@ -177,11 +228,19 @@ fn workload(kind: &str, value: &mut Value) {
             fill(spec, "replicas", 1.into());
             fill(spec, "podManagementPolicy", "OrderedReady".into());
             fill(spec, "revisionHistoryLimit", 10.into());
-            fill(spec, "updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}));
+            fill(
+                spec,
+                "updateStrategy",
+                json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}),
+            );
         }
         "daemonsets" => {
             fill(spec, "revisionHistoryLimit", 10.into());
-            fill(spec, "updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}));
+            fill(
+                spec,
+                "updateStrategy",
+                json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 1, "maxSurge": 0}}),
+            );
         }
         _ => fill(spec, "replicas", 1.into()),
     }
@@ -196,12 +255,19 @@ fn rbac(value: &mut Value) {
     if value.get("roleRef").is_some() {
         fill(&mut value["roleRef"], "apiGroup", group.into());
     }
-    for subject in value["subjects"].as_array_mut().into_iter().flatten() {
+    for subject in value
+        .pointer_mut("/subjects")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         if matches!(subject["kind"].as_str(), Some("User" | "Group")) {
             fill(subject, "apiGroup", group.into());
         }
     }
-    if matches!(value["kind"].as_str(), Some("Role" | "ClusterRole")) && value.get("aggregationRule").is_none() {
+    if matches!(value["kind"].as_str(), Some("Role" | "ClusterRole"))
+        && value.get("aggregationRule").is_none()
+    {
         fill(value, "rules", json!([]));
     }
 }

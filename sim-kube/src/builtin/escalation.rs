@@ -22,10 +22,18 @@ pub(super) fn check(ctx: &Ctx, value: &Value, old: Option<&Value>) -> Result<()>
     } else {
         let role = &value["roleRef"];
         let role_name = role["name"].as_str().unwrap_or_default().to_owned();
-        let (resource, namespace) =
-            if role["kind"] == "ClusterRole" { ("clusterroles", "") } else { ("roles", ctx.target.namespace.as_str()) };
-        let found = ctx.inner.store.get(&format!("{GROUP}/{resource}"), namespace, &role_name);
-        let Some(found) = found else { return Err(ApiError::not_found(GROUP, resource, &role_name)) };
+        let (resource, namespace) = if role["kind"] == "ClusterRole" {
+            ("clusterroles", "")
+        } else {
+            ("roles", ctx.target.namespace.as_str())
+        };
+        let found = ctx
+            .inner
+            .store
+            .get(&format!("{GROUP}/{resource}"), namespace, &role_name);
+        let Some(found) = found else {
+            return Err(ApiError::not_found(GROUP, resource, &role_name));
+        };
         ("bind", resource, role_name, rbac::rules(&found.value))
     };
     let exempt = Attributes {
@@ -43,13 +51,24 @@ pub(super) fn check(ctx: &Ctx, value: &Value, old: Option<&Value>) -> Result<()>
     let held = rbac::rules_for(&ctx.inner, &ctx.user, &ctx.target.namespace);
     let missing: Vec<String> = rules
         .iter()
-        .filter(|rule| !rule.breakdown().iter().all(|ask| held.iter().any(|mine| mine.covers(ask))))
+        .filter(|rule| {
+            !rule
+                .breakdown()
+                .iter()
+                .all(|ask| held.iter().any(|mine| mine.covers(ask)))
+        })
         .map(|rule| describe(&rule.to_value()))
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    let groups = ctx.user.groups.iter().map(|g| format!("{g:?}")).collect::<Vec<_>>().join(" ");
+    let groups = ctx
+        .user
+        .groups
+        .iter()
+        .map(|g| format!("{g:?}"))
+        .collect::<Vec<_>>()
+        .join(" ");
     let why = format!(
         "user {:?} (groups=[{groups}]) is attempting to grant RBAC permissions not currently held:\n{}",
         ctx.user.user,
@@ -81,20 +100,27 @@ fn describe(rule: &Value) -> String {
 pub(super) fn check_signer(ctx: &Ctx, value: &Value, verb: &str) -> Result<()> {
     let signer = value["spec"]["signerName"].as_str().unwrap_or_default();
     let domain = signer.split('/').next().unwrap_or_default();
-    let allowed = [signer.to_owned(), format!("{domain}/*")].into_iter().any(|name| {
-        let ask = Attributes {
-            verb: verb.into(),
-            group: "certificates.k8s.io".into(),
-            resource: "signers".into(),
-            name,
-            is_resource: true,
-            ..Attributes::default()
-        };
-        authorize(&ctx.inner, &ctx.user, &ask).allowed
-    });
+    let allowed = [signer.to_owned(), format!("{domain}/*")]
+        .into_iter()
+        .any(|name| {
+            let ask = Attributes {
+                verb: verb.into(),
+                group: "certificates.k8s.io".into(),
+                resource: "signers".into(),
+                name,
+                is_resource: true,
+                ..Attributes::default()
+            };
+            authorize(&ctx.inner, &ctx.user, &ask).allowed
+        });
     if allowed {
         return Ok(());
     }
     let why = format!("user not permitted to {verb} requests with signerName {signer:?}");
-    Err(ApiError::forbidden(&ctx.resource.group, &ctx.resource.plural, &ctx.target.name, &why))
+    Err(ApiError::forbidden(
+        &ctx.resource.group,
+        &ctx.resource.plural,
+        &ctx.target.name,
+        &why,
+    ))
 }

@@ -42,7 +42,11 @@ pub(crate) fn storage_api_version(resource: &Resource) -> String {
 }
 
 fn id(resource: &Resource) -> (&str, &str) {
-    if resource.is_custom() { ("*", "*") } else { (&resource.group, &resource.plural) }
+    if resource.is_custom() {
+        ("*", "*")
+    } else {
+        (&resource.group, &resource.plural)
+    }
 }
 
 /// Kinds whose strategy counts generations.
@@ -51,13 +55,19 @@ pub(crate) fn has_generation(resource: &Resource) -> bool {
         || matches!(
             id(resource),
             ("", "pods" | "replicationcontrollers")
-                | ("apps", "daemonsets" | "deployments" | "replicasets" | "statefulsets")
+                | (
+                    "apps",
+                    "daemonsets" | "deployments" | "replicasets" | "statefulsets"
+                )
                 | ("batch", "jobs" | "cronjobs")
                 | ("apiextensions.k8s.io", _)
                 | ("admissionregistration.k8s.io", _)
                 | ("discovery.k8s.io", _)
                 | ("flowcontrol.apiserver.k8s.io", _)
-                | ("networking.k8s.io", "ingresses" | "networkpolicies" | "ingressclasses")
+                | (
+                    "networking.k8s.io",
+                    "ingresses" | "networkpolicies" | "ingressclasses"
+                )
                 | ("policy", "poddisruptionbudgets")
         )
 }
@@ -84,8 +94,16 @@ pub(crate) fn creates_on_update(resource: &Resource) -> bool {
 pub(crate) fn returns_deleted(resource: &Resource) -> bool {
     matches!(
         id(resource),
-        ("", "pods" | "services" | "serviceaccounts" | "persistentvolumes" | "persistentvolumeclaims" | "podtemplates" | "resourcequotas")
-            | ("storage.k8s.io", _)
+        (
+            "",
+            "pods"
+                | "services"
+                | "serviceaccounts"
+                | "persistentvolumes"
+                | "persistentvolumeclaims"
+                | "podtemplates"
+                | "resourcequotas"
+        ) | ("storage.k8s.io", _)
     )
 }
 
@@ -99,12 +117,16 @@ pub(crate) fn empty_object(resource: &Resource) -> Value {
     empty["status"] = json!({});
     match id(resource) {
         ("", "pods") => empty["spec"] = json!({"containers": []}),
-        ("", "nodes") => empty["status"] = json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}, "nodeInfo": {}}),
+        ("", "nodes") => {
+            empty["status"] = json!({"daemonEndpoints": {"kubeletEndpoint": {"Port": 0}}, "nodeInfo": {}})
+        }
         ("", "services") => empty["status"] = json!({"loadBalancer": {}}),
         ("apps", _) => {
             empty["spec"] = json!({"template": {"metadata": {}, "spec": {"containers": []}}, "strategy": {}, "updateStrategy": {}});
         }
-        ("batch", "jobs") => empty["spec"] = json!({"template": {"metadata": {}, "spec": {"containers": []}}}),
+        ("batch", "jobs") => {
+            empty["spec"] = json!({"template": {"metadata": {}, "spec": {"containers": []}}})
+        }
         ("", "events") => {
             for key in ["involvedObject", "source"] {
                 empty[key] = json!({});
@@ -121,14 +143,19 @@ pub(crate) fn empty_object(resource: &Resource) -> Value {
 /// Kinds that the real server keeps no managedFields for.
 pub(crate) fn strip_managed(resource: &Resource, value: &mut Value) {
     if matches!(id(resource), ("certificates.k8s.io", _))
-        && let Some(metadata) = value["metadata"].as_object_mut()
+        && let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut)
     {
         metadata.shift_remove("managedFields");
     }
 }
 
+/// Defaults of the kind, as decoding applies them.
+pub(crate) fn scheme_defaults(ctx: &Ctx, value: &mut Value) {
+    defaults::scheme(ctx, value);
+}
+
 pub(crate) fn prepare_create(ctx: &Ctx, value: &mut Value) -> Result<()> {
-    defaults::apply(ctx, value);
+    defaults::strategy(ctx, value);
     match id(&ctx.resource) {
         ("", "pods") => pods::prepare_create(ctx, value)?,
         ("certificates.k8s.io", _) => {
@@ -139,7 +166,13 @@ pub(crate) fn prepare_create(ctx: &Ctx, value: &mut Value) -> Result<()> {
                 spec["uid"] = ctx.user.uid.clone().into();
             }
             if !ctx.user.extra.is_empty() {
-                spec["extra"] = ctx.user.extra.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect::<Map<_, _>>().into();
+                spec["extra"] = ctx
+                    .user
+                    .extra
+                    .iter()
+                    .map(|(k, v)| (k.clone(), v.clone().into()))
+                    .collect::<Map<_, _>>()
+                    .into();
             }
             value["status"] = json!({});
         }
@@ -150,7 +183,8 @@ pub(crate) fn prepare_create(ctx: &Ctx, value: &mut Value) -> Result<()> {
 }
 
 pub(crate) fn prepare_update(ctx: &Ctx, new: &mut Value, old: &Value, subresource: &str) -> Result<()> {
-    defaults::apply(ctx, new);
+    defaults::scheme(ctx, new);
+    defaults::strategy(ctx, new);
     match (id(&ctx.resource), subresource) {
         (("", "namespaces"), "") => {
             new["spec"]["finalizers"] = old["spec"]["finalizers"].clone();
@@ -162,10 +196,19 @@ pub(crate) fn prepare_update(ctx: &Ctx, new: &mut Value, old: &Value, subresourc
         (("certificates.k8s.io", _), "status") => {
             // Only approval may say Approved or Denied.
             let kept = old["status"]["conditions"].as_array().into_iter().flatten();
-            let mut conditions: Vec<Value> =
-                kept.filter(|c| matches!(c["type"].as_str(), Some("Approved" | "Denied"))).cloned().collect();
-            let given = new["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            conditions.extend(given.into_iter().filter(|c| !matches!(c["type"].as_str(), Some("Approved" | "Denied"))));
+            let mut conditions: Vec<Value> = kept
+                .filter(|c| matches!(c["type"].as_str(), Some("Approved" | "Denied")))
+                .cloned()
+                .collect();
+            let given = new["status"]["conditions"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            conditions.extend(
+                given
+                    .into_iter()
+                    .filter(|c| !matches!(c["type"].as_str(), Some("Approved" | "Denied"))),
+            );
             if !conditions.is_empty() {
                 new["status"]["conditions"] = conditions.into();
                 stamp_conditions(&mut new["status"]["conditions"], ctx.now);
@@ -180,7 +223,9 @@ pub(crate) fn prepare_update(ctx: &Ctx, new: &mut Value, old: &Value, subresourc
 
 /// Allocatable defaults to capacity, resource by resource only when it is absent altogether.
 fn mirror_allocatable(node: &mut Value) {
-    let empty = node["status"]["allocatable"].as_object().is_none_or(Map::is_empty);
+    let empty = node["status"]["allocatable"]
+        .as_object()
+        .is_none_or(Map::is_empty);
     if empty && node["status"]["capacity"].is_object() {
         node["status"]["allocatable"] = node["status"]["capacity"].clone();
     }
@@ -208,7 +253,12 @@ pub(crate) fn is_released(resource: &Resource, value: &Value) -> bool {
     }
     match id(resource) {
         ("", "namespaces") => !held(&value["spec"]["finalizers"]),
-        ("", "pods") => value["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0,
+        ("", "pods") => {
+            value["metadata"]["deletionGracePeriodSeconds"]
+                .as_i64()
+                .unwrap_or(0)
+                == 0
+        }
         _ => true,
     }
 }
@@ -222,19 +272,23 @@ pub(crate) fn grace_seconds(resource: &Resource, value: &Value, asked: Option<i6
     if value["spec"]["nodeName"].as_str().unwrap_or_default().is_empty() || ended {
         return 0;
     }
-    asked.unwrap_or_else(|| value["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30)).max(0)
+    asked
+        .unwrap_or_else(|| {
+            value["spec"]["terminationGracePeriodSeconds"]
+                .as_i64()
+                .unwrap_or(30)
+        })
+        .max(0)
 }
 
 pub(crate) fn prepare_deletion(resource: &Resource, value: &mut Value) {
-    match id(resource) {
-        ("", "namespaces") => {
-            value["status"]["phase"] = "Terminating".into();
-            // The real server gives namespaces a deletion time without a grace period.
-            if let Some(metadata) = value["metadata"].as_object_mut() {
-                metadata.shift_remove("deletionGracePeriodSeconds");
-            }
-        }
-        _ => {}
+    if id(resource) != ("", "namespaces") {
+        return;
+    }
+    value["status"]["phase"] = "Terminating".into();
+    // The real server gives namespaces a deletion time without a grace period.
+    if let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut) {
+        metadata.shift_remove("deletionGracePeriodSeconds");
     }
 }
 
@@ -249,7 +303,9 @@ pub(crate) fn begin_deletion(ctx: &Ctx, value: &mut Value) {
 pub(crate) fn admit(ctx: &Ctx, value: &Value, old: Option<&Value>) -> Result<()> {
     match id(&ctx.resource) {
         ("rbac.authorization.k8s.io", _) => escalation::check(ctx, value, old),
-        ("certificates.k8s.io", _) if ctx.target.subresource == "approval" => escalation::check_signer(ctx, value, "approve"),
+        ("certificates.k8s.io", _) if ctx.target.subresource == "approval" => {
+            escalation::check_signer(ctx, value, "approve")
+        }
         _ => Ok(()),
     }
 }
@@ -257,13 +313,20 @@ pub(crate) fn admit(ctx: &Ctx, value: &Value, old: Option<&Value>) -> Result<()>
 pub(crate) fn admit_delete(ctx: &Ctx, value: &Value) -> Result<()> {
     let name = value["metadata"]["name"].as_str().unwrap_or_default();
     if id(&ctx.resource) == ("", "namespaces") && matches!(name, "default" | "kube-system" | "kube-public") {
-        return Err(ApiError::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+        return Err(ApiError::forbidden(
+            "",
+            "namespaces",
+            name,
+            "this namespace may not be deleted",
+        ));
     }
     Ok(())
 }
 
 pub(crate) fn after_write(ctx: &Ctx, object: &Obj) {
-    if id(&ctx.resource) == ("apiextensions.k8s.io", "customresourcedefinitions") && ctx.target.subresource.is_empty() {
+    if id(&ctx.resource) == ("apiextensions.k8s.io", "customresourcedefinitions")
+        && ctx.target.subresource.is_empty()
+    {
         establish(&ctx.inner, object.name());
     }
 }

@@ -27,17 +27,21 @@ const ANNOTATIONS_MAX: usize = 256 * 1024;
 
 fn lower_label(text: &str) -> bool {
     !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
         && !text.starts_with('-')
         && !text.ends_with('-')
 }
 
 fn ends_alphanumeric(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_alphanumeric()) && text.ends_with(|c: char| c.is_ascii_alphanumeric())
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
 }
 
 fn loose(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    text.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 pub(crate) fn subdomain(name: &str) -> Option<String> {
@@ -128,13 +132,21 @@ pub(crate) fn metadata(object: &Value, resource: &Resource, causes: &mut Vec<Cau
         causes.push(Cause::invalid("metadata.generateName", &generate.into(), error));
     }
     if name.is_empty() {
-        causes.push(Cause::required("metadata.name", "name or generateName is required"));
+        causes.push(Cause::required(
+            "metadata.name",
+            "name or generateName is required",
+        ));
     } else if let Some(error) = check_name(resource, name) {
         causes.push(Cause::invalid("metadata.name", &name.into(), error));
     }
     labels(&metadata["labels"], "metadata.labels", causes);
     annotations(&metadata["annotations"], causes);
-    for finalizer in metadata["finalizers"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+    for finalizer in metadata["finalizers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+    {
         let standard = matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes");
         if let Some(error) = qualified_name(finalizer) {
             causes.push(Cause::invalid("metadata.finalizers", &finalizer.into(), error));
@@ -162,7 +174,11 @@ fn annotations(annotations: &Value, causes: &mut Vec<Cause>) {
     for (key, value) in annotations.as_object().into_iter().flatten() {
         size += key.len() + value.as_str().map_or(0, str::len);
         if let Some(error) = qualified_name(&key.to_lowercase()) {
-            causes.push(Cause::invalid("metadata.annotations", &key.as_str().into(), error));
+            causes.push(Cause::invalid(
+                "metadata.annotations",
+                &key.as_str().into(),
+                error,
+            ));
         }
     }
     if size > ANNOTATIONS_MAX {
@@ -188,7 +204,10 @@ fn owners(references: &Value, causes: &mut Vec<Cause>) {
     }
     if controllers > 1 {
         let detail = "Only one reference can have Controller set to true";
-        causes.push(Cause::invalid_text("metadata.ownerReferences", format!("{references}: {detail}")));
+        causes.push(Cause::invalid_text(
+            "metadata.ownerReferences",
+            format!("{references}: {detail}"),
+        ));
     }
 }
 
@@ -198,10 +217,23 @@ mod tests {
 
     #[test]
     fn names() {
-        for (name, good) in [("a", true), ("a.b-c", true), ("Bad_Name", false), ("-a", false), ("a..b", false), ("", false)] {
+        for (name, good) in [
+            ("a", true),
+            ("a.b-c", true),
+            ("Bad_Name", false),
+            ("-a", false),
+            ("a..b", false),
+            ("", false),
+        ] {
             assert_eq!(subdomain(name).is_none(), good, "{name:?}");
         }
-        for (key, good) in [("a", true), ("a.b/c_D", true), ("/c", false), ("a/", false), ("A.b/c", false)] {
+        for (key, good) in [
+            ("a", true),
+            ("a.b/c_D", true),
+            ("/c", false),
+            ("a/", false),
+            ("A.b/c", false),
+        ] {
             assert_eq!(qualified_name(key).is_none(), good, "{key:?}");
         }
         assert!(label_1035("1a").is_some() && label("1a").is_none());

@@ -11,7 +11,12 @@ use crate::verbs::Ctx;
 
 fn containers(spec: &mut Value) -> impl Iterator<Item = &mut Value> {
     let lists = spec.as_object_mut().into_iter().flatten();
-    let lists = lists.filter(|(key, _)| matches!(key.as_str(), "containers" | "initContainers" | "ephemeralContainers"));
+    let lists = lists.filter(|(key, _)| {
+        matches!(
+            key.as_str(),
+            "containers" | "initContainers" | "ephemeralContainers"
+        )
+    });
     lists.filter_map(|(_, list)| list.as_array_mut()).flatten()
 }
 
@@ -34,7 +39,12 @@ pub(super) fn defaults(spec: &mut Value) {
     for container in containers(spec) {
         container_defaults(container);
     }
-    for volume in spec["volumes"].as_array_mut().into_iter().flatten() {
+    for volume in spec
+        .pointer_mut("/volumes")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         for kind in ["secret", "configMap", "projected", "downwardAPI"] {
             if volume.get(kind).is_some() {
                 fill(&mut volume[kind], "defaultMode", 420.into());
@@ -48,8 +58,16 @@ pub(super) fn defaults(spec: &mut Value) {
 
 fn container_defaults(container: &mut Value) {
     let image = container["image"].as_str().unwrap_or_default();
-    let tag = image.rsplit('/').next().and_then(|last| last.split_once(':')).map_or("latest", |(_, tag)| tag);
-    let policy = if tag == "latest" && !image.contains('@') { "Always" } else { "IfNotPresent" };
+    let tag = image
+        .rsplit('/')
+        .next()
+        .and_then(|last| last.split_once(':'))
+        .map_or("latest", |(_, tag)| tag);
+    let policy = if tag == "latest" && !image.contains('@') {
+        "Always"
+    } else {
+        "IfNotPresent"
+    };
     fill(container, "resources", json!({}));
     let limits = container["resources"]["limits"].clone();
     if let Some(limits) = limits.as_object() {
@@ -66,13 +84,23 @@ fn container_defaults(container: &mut Value) {
     fill(container, "terminationMessagePath", "/dev/termination-log".into());
     fill(container, "terminationMessagePolicy", "File".into());
     fill(container, "imagePullPolicy", policy.into());
-    for port in container["ports"].as_array_mut().into_iter().flatten() {
+    for port in container
+        .pointer_mut("/ports")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         fill(port, "protocol", "TCP".into());
     }
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if container.get(probe).is_some_and(Value::is_object) {
             let probe = &mut container[probe];
-            for (key, default) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+            for (key, default) in [
+                ("timeoutSeconds", 1),
+                ("periodSeconds", 10),
+                ("successThreshold", 1),
+                ("failureThreshold", 3),
+            ] {
                 fill(probe, key, default.into());
             }
         }
@@ -96,22 +124,38 @@ fn service_account(ctx: &Ctx, value: &mut Value) -> Result<()> {
     let spec = &mut value["spec"];
     let legacy = spec["serviceAccount"].as_str().unwrap_or("default").to_owned();
     fill(spec, "serviceAccountName", legacy.into());
-    let name = spec["serviceAccountName"].as_str().unwrap_or("default").to_owned();
+    let name = spec["serviceAccountName"]
+        .as_str()
+        .unwrap_or("default")
+        .to_owned();
     spec["serviceAccount"] = name.clone().into();
     let pod_name = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-    let Some(account) = ctx.inner.store.get("/serviceaccounts", &ctx.target.namespace, &name) else {
-        let why = format!("error looking up service account {}/{name}: serviceaccount {name:?} not found", ctx.target.namespace);
+    let Some(account) = ctx
+        .inner
+        .store
+        .get("/serviceaccounts", &ctx.target.namespace, &name)
+    else {
+        let why = format!(
+            "error looking up service account {}/{name}: serviceaccount {name:?} not found",
+            ctx.target.namespace
+        );
         return Err(ApiError::forbidden("", "pods", &pod_name, &why));
     };
     let spec = &mut value["spec"];
-    let mounts = spec["automountServiceAccountToken"].as_bool().or(account.value["automountServiceAccountToken"].as_bool());
-    let already = spec["volumes"].as_array().into_iter().flatten().any(|v| v["name"].as_str().is_some_and(|n| n.starts_with("kube-api-access-")));
+    let mounts = spec["automountServiceAccountToken"]
+        .as_bool()
+        .or(account.value["automountServiceAccountToken"].as_bool());
+    let already = spec["volumes"].as_array().into_iter().flatten().any(|v| {
+        v["name"]
+            .as_str()
+            .is_some_and(|n| n.starts_with("kube-api-access-"))
+    });
     if mounts == Some(false) || already {
         return Ok(());
     }
     let volume = format!("kube-api-access-{}", ctx.inner.random.suffix(5));
     fill(spec, "volumes", json!([]));
-    if let Some(volumes) = spec["volumes"].as_array_mut() {
+    if let Some(volumes) = spec.pointer_mut("/volumes").and_then(Value::as_array_mut) {
         volumes.push(json!({"name": volume, "projected": {"defaultMode": 420, "sources": [
             {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
             {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
@@ -121,7 +165,9 @@ fn service_account(ctx: &Ctx, value: &mut Value) -> Result<()> {
     let path = "/var/run/secrets/kubernetes.io/serviceaccount";
     for container in containers(spec) {
         fill(container, "volumeMounts", json!([]));
-        if let Some(mounts) = container["volumeMounts"].as_array_mut()
+        if let Some(mounts) = container
+            .pointer_mut("/volumeMounts")
+            .and_then(Value::as_array_mut)
             && !mounts.iter().any(|m| m["mountPath"] == path)
         {
             mounts.push(json!({"name": volume, "readOnly": true, "mountPath": path}));
@@ -131,13 +177,22 @@ fn service_account(ctx: &Ctx, value: &mut Value) -> Result<()> {
 }
 
 fn priority(ctx: &Ctx, value: &mut Value) -> Result<()> {
-    let classes = ctx.inner.store.list("scheduling.k8s.io/priorityclasses", "").objects;
+    let classes = ctx
+        .inner
+        .store
+        .list("scheduling.k8s.io/priorityclasses", "")
+        .objects;
     let pod = value["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let spec = &mut value["spec"];
     let class = match spec["priorityClassName"].as_str() {
         Some(name) if !name.is_empty() => {
             let Some(class) = classes.iter().find(|c| c.name() == name) else {
-                return Err(ApiError::forbidden("", "pods", &pod, &format!("no PriorityClass with name {name} was found")));
+                return Err(ApiError::forbidden(
+                    "",
+                    "pods",
+                    &pod,
+                    &format!("no PriorityClass with name {name} was found"),
+                ));
             };
             Some(class)
         }
@@ -147,7 +202,9 @@ fn priority(ctx: &Ctx, value: &mut Value) -> Result<()> {
         spec["priorityClassName"] = class.name().into();
     }
     spec["priority"] = class.map_or_else(|| 0.into(), |c| c.value["value"].clone());
-    let policy = class.and_then(|c| c.value["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority");
+    let policy = class
+        .and_then(|c| c.value["preemptionPolicy"].as_str())
+        .unwrap_or("PreemptLowerPriority");
     fill(spec, "preemptionPolicy", policy.into());
     Ok(())
 }
@@ -155,23 +212,34 @@ fn priority(ctx: &Ctx, value: &mut Value) -> Result<()> {
 /// DefaultTolerationSeconds: five minutes on a node that is not ready or not reachable.
 fn tolerations(spec: &mut Value) {
     fill(spec, "tolerations", json!([]));
-    let Some(list) = spec["tolerations"].as_array_mut() else { return };
+    let Some(list) = spec.pointer_mut("/tolerations").and_then(Value::as_array_mut) else {
+        return;
+    };
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let covered = list.iter().any(|t| {
             let key_fits = t["key"] == key || t["key"].as_str().unwrap_or_default().is_empty();
             key_fits && matches!(t["effect"].as_str(), None | Some("" | "NoExecute"))
         });
         if !covered {
-            list.push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}));
+            list.push(
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}),
+            );
         }
     }
 }
 
 fn qos_class(spec: &Value) -> &'static str {
-    let all = ["containers", "initContainers"].iter().flat_map(|key| spec[*key].as_array().into_iter().flatten());
+    let all = ["containers", "initContainers"]
+        .iter()
+        .flat_map(|key| spec[*key].as_array().into_iter().flatten());
     let (mut any, mut guaranteed) = (false, true);
     for container in all {
-        let amount = |kind: &str, name: &str| container["resources"][kind][name].as_str().and_then(Quantity::parse).filter(|q| q.nanos() != 0);
+        let amount = |kind: &str, name: &str| {
+            container["resources"][kind][name]
+                .as_str()
+                .and_then(Quantity::parse)
+                .filter(|q| q.nanos() != 0)
+        };
         for name in ["cpu", "memory"] {
             let (limit, request) = (amount("limits", name), amount("requests", name));
             any |= limit.is_some() || request.is_some();
@@ -186,10 +254,21 @@ fn qos_class(spec: &Value) -> &'static str {
 }
 
 /// Adds or changes a condition in `status.conditions`.
-pub(crate) fn set_condition(pod: &mut Value, kind: &str, status: &str, why: Option<(&str, &str)>, now: Timestamp) {
+pub(crate) fn set_condition(
+    pod: &mut Value,
+    kind: &str,
+    status: &str,
+    why: Option<(&str, &str)>,
+    now: Timestamp,
+) {
     fill(pod, "status", json!({}));
     fill(&mut pod["status"], "conditions", json!([]));
-    let Some(conditions) = pod["status"]["conditions"].as_array_mut() else { return };
+    let Some(conditions) = pod
+        .pointer_mut("/status/conditions")
+        .and_then(Value::as_array_mut)
+    else {
+        return;
+    };
     let mut condition = json!({"type": kind, "status": status, "lastProbeTime": null, "lastTransitionTime": clock::rfc3339(now)});
     if let Some((reason, message)) = why {
         condition["reason"] = reason.into();
@@ -217,12 +296,24 @@ pub(super) fn validate(value: &Value, old: Option<&Value>, subresource: &str, ca
 }
 
 pub(super) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
-    let containers = spec["containers"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let containers = spec["containers"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if containers.is_empty() {
         causes.push(Cause::required(format!("{path}.containers"), ""));
     }
     let mut seen: Vec<&str> = Vec::new();
-    for (list, containers) in [("initContainers", spec["initContainers"].as_array().map(Vec::as_slice).unwrap_or_default()), ("containers", containers)] {
+    for (list, containers) in [
+        (
+            "initContainers",
+            spec["initContainers"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default(),
+        ),
+        ("containers", containers),
+    ] {
         for (at, container) in containers.iter().enumerate() {
             let path = format!("{path}.{list}[{at}]");
             let name = container["name"].as_str().unwrap_or_default();
@@ -243,7 +334,11 @@ pub(super) fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
     let policy = spec["restartPolicy"].as_str().unwrap_or_default();
     if !matches!(policy, "Always" | "OnFailure" | "Never" | "") {
         let allowed = ["Always", "OnFailure", "Never"].map(Value::from);
-        causes.push(Cause::not_supported(format!("{path}.restartPolicy"), &policy.into(), &allowed));
+        causes.push(Cause::not_supported(
+            format!("{path}.restartPolicy"),
+            &policy.into(),
+            &allowed,
+        ));
     }
 }
 
@@ -252,12 +347,19 @@ fn resources(resources: &Value, path: &str, causes: &mut Vec<Cause>) {
         let amount = |value: &Value| value.as_str().and_then(Quantity::parse);
         let Some(wanted) = amount(request) else { continue };
         if wanted.is_negative() {
-            causes.push(Cause::invalid(format!("{path}.requests[{name}]"), request, "must be greater than or equal to 0"));
+            causes.push(Cause::invalid(
+                format!("{path}.requests[{name}]"),
+                request,
+                "must be greater than or equal to 0",
+            ));
         }
         if let Some(limit) = amount(&resources["limits"][name])
             && wanted.nanos() > limit.nanos()
         {
-            let detail = format!("must be less than or equal to {name} limit of {}", limit.canonical());
+            let detail = format!(
+                "must be less than or equal to {name} limit of {}",
+                limit.canonical()
+            );
             causes.push(Cause::invalid(format!("{path}.requests"), request, detail));
         }
     }
@@ -270,7 +372,12 @@ fn update(new: &Value, old: &Value, causes: &mut Vec<Cause>) {
         for container in containers(&mut spec) {
             container["image"] = Value::Null;
         }
-        for key in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates"] {
+        for key in [
+            "activeDeadlineSeconds",
+            "tolerations",
+            "terminationGracePeriodSeconds",
+            "schedulingGates",
+        ] {
             if let Some(map) = spec.as_object_mut() {
                 map.shift_remove(key);
             }

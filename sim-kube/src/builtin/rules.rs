@@ -20,7 +20,11 @@ pub(crate) fn metadata_update(new: &Value, old: &Value, causes: &mut Vec<Cause>)
         list.filter_map(Value::as_str).map(str::to_owned).collect()
     };
     let before = list(old);
-    let added: Vec<String> = list(new).into_iter().filter(|f| !before.contains(f)).map(|f| format!("{f:?}")).collect();
+    let added: Vec<String> = list(new)
+        .into_iter()
+        .filter(|f| !before.contains(f))
+        .map(|f| format!("{f:?}"))
+        .collect();
     if !added.is_empty() {
         let detail = format!(
             "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
@@ -32,7 +36,13 @@ pub(crate) fn metadata_update(new: &Value, old: &Value, causes: &mut Vec<Cause>)
     }
 }
 
-pub(crate) fn validate(ctx: &Ctx, value: &Value, old: Option<&Value>, subresource: &str, causes: &mut Vec<Cause>) {
+pub(crate) fn validate(
+    ctx: &Ctx,
+    value: &Value,
+    old: Option<&Value>,
+    subresource: &str,
+    causes: &mut Vec<Cause>,
+) {
     match id(&ctx.resource) {
         ("", "secrets") => secret(value, old, causes),
         ("", "configmaps") => config_map(value, old, causes),
@@ -40,7 +50,9 @@ pub(crate) fn validate(ctx: &Ctx, value: &Value, old: Option<&Value>, subresourc
         ("", "services") => service(value, old, causes),
         ("", "nodes") => node(value, causes),
         ("", "events") | ("events.k8s.io", "events") => event(value, causes),
-        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") => workload(value, old, subresource, causes),
+        ("apps", "deployments" | "replicasets" | "statefulsets" | "daemonsets") => {
+            workload(value, old, subresource, causes)
+        }
         ("coordination.k8s.io", _) => lease(value, causes),
         ("rbac.authorization.k8s.io", kind) => rbac(kind, value, old, causes),
         ("certificates.k8s.io", _) => csr(value, old, causes),
@@ -55,7 +67,11 @@ fn data_keys(value: &Value, field: &str, causes: &mut Vec<Cause>) -> usize {
     for (key, text) in value[field].as_object().into_iter().flatten() {
         size += text.as_str().map_or(0, str::len);
         if let Some(error) = names::config_key(key) {
-            causes.push(Cause::invalid(format!("{field}[{key}]"), &key.as_str().into(), error));
+            causes.push(Cause::invalid(
+                format!("{field}[{key}]"),
+                &key.as_str().into(),
+                error,
+            ));
         }
     }
     size
@@ -67,12 +83,24 @@ fn sealed(value: &Value, old: &Value, fields: &[&str], causes: &mut Vec<Cause>) 
         return;
     }
     if value["immutable"] != true {
-        causes.push(Cause::forbidden("immutable", "field is immutable when `immutable` is set"));
+        causes.push(Cause::forbidden(
+            "immutable",
+            "field is immutable when `immutable` is set",
+        ));
     }
-    let content = |value: &Value| if value.is_null() { Value::Object(Map::new()) } else { value.clone() };
+    let content = |value: &Value| {
+        if value.is_null() {
+            Value::Object(Map::new())
+        } else {
+            value.clone()
+        }
+    };
     for field in fields {
         if content(&value[*field]) != content(&old[*field]) {
-            causes.push(Cause::forbidden(*field, "field is immutable when `immutable` is set"));
+            causes.push(Cause::forbidden(
+                *field,
+                "field is immutable when `immutable` is set",
+            ));
         }
     }
 }
@@ -84,7 +112,10 @@ fn secret(value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     }
     for (key, text) in value["data"].as_object().into_iter().flatten() {
         if text.as_str().is_some_and(|t| BASE64_STANDARD.decode(t).is_err()) {
-            causes.push(Cause::invalid_text(format!("data[{key}]"), "<redacted>: illegal base64 data"));
+            causes.push(Cause::invalid_text(
+                format!("data[{key}]"),
+                "<redacted>: illegal base64 data",
+            ));
         }
     }
     let required: &[&str] = match value["type"].as_str().unwrap_or_default() {
@@ -130,7 +161,11 @@ fn service(value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         let number = port["port"].as_i64().unwrap_or(0);
         if !(1..=65535).contains(&number) {
             let detail = "must be between 1 and 65535, inclusive";
-            causes.push(Cause::invalid(format!("spec.ports[{at}].port"), &number.into(), detail));
+            causes.push(Cause::invalid(
+                format!("spec.ports[{at}].port"),
+                &number.into(),
+                detail,
+            ));
         }
         if ports.len() > 1 && port["name"].as_str().unwrap_or_default().is_empty() {
             causes.push(Cause::required(format!("spec.ports[{at}].name"), ""));
@@ -147,14 +182,27 @@ fn service(value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
 }
 
 fn node(value: &Value, causes: &mut Vec<Cause>) {
-    for (at, taint) in value["spec"]["taints"].as_array().into_iter().flatten().enumerate() {
+    for (at, taint) in value["spec"]["taints"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
         let effect = taint["effect"].as_str().unwrap_or_default();
         if !matches!(effect, "NoSchedule" | "PreferNoSchedule" | "NoExecute") {
             let allowed = ["NoSchedule", "PreferNoSchedule", "NoExecute"].map(Value::from);
-            causes.push(Cause::not_supported(format!("spec.taints[{at}].effect"), &effect.into(), &allowed));
+            causes.push(Cause::not_supported(
+                format!("spec.taints[{at}].effect"),
+                &effect.into(),
+                &allowed,
+            ));
         }
         if let Some(error) = names::qualified_name(taint["key"].as_str().unwrap_or_default()) {
-            causes.push(Cause::invalid(format!("spec.taints[{at}].key"), &taint["key"], error));
+            causes.push(Cause::invalid(
+                format!("spec.taints[{at}].key"),
+                &taint["key"],
+                error,
+            ));
         }
     }
 }
@@ -165,7 +213,11 @@ fn event(value: &Value, causes: &mut Vec<Cause>) {
     // Events about cluster-scoped objects live in default.
     let fits = about == namespace || (about.is_empty() && matches!(namespace, "default" | "kube-system"));
     if !fits {
-        causes.push(Cause::invalid("involvedObject.namespace", &about.into(), "does not match event.namespace"));
+        causes.push(Cause::invalid(
+            "involvedObject.namespace",
+            &about.into(),
+            "does not match event.namespace",
+        ));
     }
 }
 
@@ -180,32 +232,57 @@ fn workload(value: &Value, old: Option<&Value>, subresource: &str, causes: &mut 
         let selector = crate::selector::Labels::from_value(&spec["selector"]);
         if !selector.matches(&spec["template"]) {
             let labels = &spec["template"]["metadata"]["labels"];
-            causes.push(Cause::invalid("spec.template.metadata.labels", labels, "`selector` does not match template `labels`"));
+            causes.push(Cause::invalid(
+                "spec.template.metadata.labels",
+                labels,
+                "`selector` does not match template `labels`",
+            ));
         }
     }
     pods::spec(&spec["template"]["spec"], "spec.template.spec", causes);
     if spec["replicas"].as_i64().is_some_and(|n| n < 0) {
-        causes.push(Cause::invalid("spec.replicas", &spec["replicas"], "must be greater than or equal to 0"));
+        causes.push(Cause::invalid(
+            "spec.replicas",
+            &spec["replicas"],
+            "must be greater than or equal to 0",
+        ));
     }
     if let Some(old) = old {
-        immutable("spec.selector", &spec["selector"], &old["spec"]["selector"], causes);
+        immutable(
+            "spec.selector",
+            &spec["selector"],
+            &old["spec"]["selector"],
+            causes,
+        );
     }
 }
 
 fn lease(value: &Value, causes: &mut Vec<Cause>) {
     let spec = &value["spec"];
     if spec["leaseDurationSeconds"].as_i64().is_some_and(|n| n <= 0) {
-        causes.push(Cause::invalid("spec.leaseDurationSeconds", &spec["leaseDurationSeconds"], "must be greater than 0"));
+        causes.push(Cause::invalid(
+            "spec.leaseDurationSeconds",
+            &spec["leaseDurationSeconds"],
+            "must be greater than 0",
+        ));
     }
     if spec["leaseTransitions"].as_i64().is_some_and(|n| n < 0) {
-        causes.push(Cause::invalid("spec.leaseTransitions", &spec["leaseTransitions"], "must be greater than or equal to 0"));
+        causes.push(Cause::invalid(
+            "spec.leaseTransitions",
+            &spec["leaseTransitions"],
+            "must be greater than or equal to 0",
+        ));
     }
 }
 
 fn rbac(kind: &str, value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     if matches!(kind, "rolebindings" | "clusterrolebindings") {
         let role = &value["roleRef"];
-        let allowed: &[&str] = if kind == "rolebindings" { &["Role", "ClusterRole"] } else { &["ClusterRole"] };
+        let allowed: &[&str] = if kind == "rolebindings" {
+            &["Role", "ClusterRole"]
+        } else {
+            &["ClusterRole"]
+        };
         if !allowed.iter().any(|k| role["kind"] == *k) {
             let allowed: Vec<Value> = allowed.iter().map(|k| Value::from(*k)).collect();
             causes.push(Cause::not_supported("roleRef.kind", &role["kind"], &allowed));
@@ -217,27 +294,42 @@ fn rbac(kind: &str, value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>)
             if subject["name"].as_str().unwrap_or_default().is_empty() {
                 causes.push(Cause::required(format!("subjects[{at}].name"), ""));
             }
-            if subject["kind"] == "ServiceAccount" && subject["namespace"].as_str().unwrap_or_default().is_empty() {
+            if subject["kind"] == "ServiceAccount"
+                && subject["namespace"].as_str().unwrap_or_default().is_empty()
+            {
                 causes.push(Cause::required(format!("subjects[{at}].namespace"), ""));
             }
         }
         if let Some(old) = old
             && old["roleRef"] != value["roleRef"]
         {
-            causes.push(Cause::invalid("roleRef", &value["roleRef"], "cannot change roleRef"));
+            causes.push(Cause::invalid(
+                "roleRef",
+                &value["roleRef"],
+                "cannot change roleRef",
+            ));
         }
         return;
     }
     for (at, rule) in value["rules"].as_array().into_iter().flatten().enumerate() {
         if rule["verbs"].as_array().is_none_or(Vec::is_empty) {
-            causes.push(Cause::required(format!("rules[{at}].verbs"), "verbs must contain at least one value"));
+            causes.push(Cause::required(
+                format!("rules[{at}].verbs"),
+                "verbs must contain at least one value",
+            ));
         }
         let paths = rule["nonResourceURLs"].as_array().is_some_and(|p| !p.is_empty());
         if !paths && rule["apiGroups"].as_array().is_none_or(Vec::is_empty) {
-            causes.push(Cause::required(format!("rules[{at}].apiGroups"), "resource rules must supply at least one api group"));
+            causes.push(Cause::required(
+                format!("rules[{at}].apiGroups"),
+                "resource rules must supply at least one api group",
+            ));
         }
         if !paths && rule["resources"].as_array().is_none_or(Vec::is_empty) {
-            causes.push(Cause::required(format!("rules[{at}].resources"), "resource rules must supply at least one resource"));
+            causes.push(Cause::required(
+                format!("rules[{at}].resources"),
+                "resource rules must supply at least one resource",
+            ));
         }
     }
 }
@@ -245,10 +337,18 @@ fn rbac(kind: &str, value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>)
 fn csr(value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
     let spec = &value["spec"];
     if old.is_none() {
-        let pem = spec["request"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
-        let readable = pem.and_then(|bytes| String::from_utf8(bytes).ok()).is_some_and(|pem| pem.contains("CERTIFICATE REQUEST"));
+        let pem = spec["request"]
+            .as_str()
+            .and_then(|text| BASE64_STANDARD.decode(text).ok());
+        let readable = pem
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .is_some_and(|pem| pem.contains("CERTIFICATE REQUEST"));
         if !readable {
-            causes.push(Cause::invalid("spec.request", &spec["request"], "PEM block type must be CERTIFICATE REQUEST"));
+            causes.push(Cause::invalid(
+                "spec.request",
+                &spec["request"],
+                "PEM block type must be CERTIFICATE REQUEST",
+            ));
         }
         if spec["usages"].as_array().is_none_or(Vec::is_empty) {
             causes.push(Cause::required("spec.usages", ""));
@@ -257,22 +357,42 @@ fn csr(value: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
         if signer.is_empty() {
             causes.push(Cause::required("spec.signerName", ""));
         } else if !signer.contains('/') {
-            causes.push(Cause::invalid("spec.signerName", &signer.into(), "must be a fully qualified domain and path of the form 'example.com/signer-name'"));
+            causes.push(Cause::invalid(
+                "spec.signerName",
+                &signer.into(),
+                "must be a fully qualified domain and path of the form 'example.com/signer-name'",
+            ));
         }
         if spec["expirationSeconds"].as_i64().is_some_and(|s| s < 600) {
-            causes.push(Cause::invalid("spec.expirationSeconds", &spec["expirationSeconds"], "may not specify a duration less than 600 seconds (10 minutes)"));
+            causes.push(Cause::invalid(
+                "spec.expirationSeconds",
+                &spec["expirationSeconds"],
+                "may not specify a duration less than 600 seconds (10 minutes)",
+            ));
         }
     }
-    let conditions = value["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let conditions = value["status"]["conditions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let has = |kind: &str| conditions.iter().any(|c| c["type"] == kind);
     if has("Approved") && has("Denied") {
-        causes.push(Cause::invalid_text("status.conditions", "\"Denied\": Approved and Denied conditions are mutually exclusive"));
+        causes.push(Cause::invalid_text(
+            "status.conditions",
+            "\"Denied\": Approved and Denied conditions are mutually exclusive",
+        ));
     }
     if let Some(old) = old {
         let was = old["status"]["conditions"].as_array().into_iter().flatten();
-        for kind in was.filter_map(|c| c["type"].as_str()).filter(|k| matches!(*k, "Approved" | "Denied")) {
+        for kind in was
+            .filter_map(|c| c["type"].as_str())
+            .filter(|k| matches!(*k, "Approved" | "Denied"))
+        {
             if !has(kind) {
-                causes.push(Cause::forbidden("status.conditions", format!("updates may not remove a condition of type {kind:?}")));
+                causes.push(Cause::forbidden(
+                    "status.conditions",
+                    format!("updates may not remove a condition of type {kind:?}"),
+                ));
             }
         }
     }

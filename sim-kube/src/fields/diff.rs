@@ -25,7 +25,12 @@ pub(super) fn element(value: &Value, schema: &Schema) -> Option<Element> {
         ListType::Map(keys) => {
             let mut pairs = BTreeMap::new();
             for key in keys {
-                let default = || item(schema).property(key).and_then(|s| s.default.clone()).or_else(|| go_default(key));
+                let default = || {
+                    item(schema)
+                        .property(key)
+                        .and_then(|s| s.default.clone())
+                        .or_else(|| go_default(key))
+                };
                 if let Some(found) = value.get(key).cloned().or_else(default) {
                     pairs.insert(key.clone(), found);
                 }
@@ -45,7 +50,10 @@ fn is_granular_list(schema: &Schema) -> bool {
 }
 
 fn by_element<'a>(items: &'a [Value], schema: &Schema) -> BTreeMap<Element, &'a Value> {
-    items.iter().filter_map(|v| Some((element(v, schema)?, v))).collect()
+    items
+        .iter()
+        .filter_map(|v| Some((element(v, schema)?, v)))
+        .collect()
 }
 
 /// The leaves and list items that an applied configuration owns.
@@ -53,7 +61,11 @@ pub(super) fn owned(value: &Value, schema: &Schema, into: &mut FieldSet) {
     match value {
         Value::Object(map) if !schema.atomic_map && !map.is_empty() => {
             for (key, child) in map {
-                owned(child, property(schema, key), into.child(Element::Field(key.clone())));
+                owned(
+                    child,
+                    property(schema, key),
+                    into.child(Element::Field(key.clone())),
+                );
             }
         }
         Value::Array(items) if is_granular_list(schema) && !items.is_empty() => {
@@ -75,7 +87,11 @@ fn everything(value: &Value, schema: &Schema, into: &mut FieldSet) {
     match value {
         Value::Object(map) if !schema.atomic_map => {
             for (key, child) in map {
-                everything(child, property(schema, key), into.child(Element::Field(key.clone())));
+                everything(
+                    child,
+                    property(schema, key),
+                    into.child(Element::Field(key.clone())),
+                );
             }
         }
         Value::Array(items) if is_granular_list(schema) => {
@@ -124,7 +140,9 @@ fn compare(old: &Value, new: &Value, schema: &Schema, changed: &mut FieldSet, re
         return;
     }
     match (old, new) {
-        (Value::Object(a), Value::Object(b)) if !schema.atomic_map => compare_maps(a, b, schema, changed, removed),
+        (Value::Object(a), Value::Object(b)) if !schema.atomic_map => {
+            compare_maps(a, b, schema, changed, removed)
+        }
         (Value::Array(a), Value::Array(b)) if is_granular_list(schema) => {
             let (a, b) = (by_element(a, schema), by_element(b, schema));
             let mut keys: Vec<&Element> = a.keys().chain(b.keys()).collect();
@@ -132,7 +150,9 @@ fn compare(old: &Value, new: &Value, schema: &Schema, changed: &mut FieldSet, re
             keys.dedup();
             for key in keys {
                 let schema = item(schema);
-                descend(changed, removed, key.clone(), |c, r| one(a.get(key).copied(), b.get(key).copied(), schema, c, r));
+                descend(changed, removed, key.clone(), |c, r| {
+                    one(a.get(key).copied(), b.get(key).copied(), schema, c, r)
+                });
             }
         }
         (Value::Null, new) => everything(new, schema, changed),
@@ -150,11 +170,19 @@ fn compare_maps(
 ) {
     for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
         let schema = property(schema, key);
-        descend(changed, removed, Element::Field(key.clone()), |c, r| one(a.get(key), b.get(key), schema, c, r));
+        descend(changed, removed, Element::Field(key.clone()), |c, r| {
+            one(a.get(key), b.get(key), schema, c, r)
+        });
     }
 }
 
-fn one(old: Option<&Value>, new: Option<&Value>, schema: &Schema, changed: &mut FieldSet, removed: &mut FieldSet) {
+fn one(
+    old: Option<&Value>,
+    new: Option<&Value>,
+    schema: &Schema,
+    changed: &mut FieldSet,
+    removed: &mut FieldSet,
+) {
     match (old, new) {
         (None, Some(new)) => everything(new, schema, changed),
         (Some(old), None) => everything(old, schema, removed),

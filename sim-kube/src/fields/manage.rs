@@ -107,18 +107,32 @@ fn store(object: &mut Value, mut entries: Vec<Entry>) {
             &b.subresource,
         ))
     });
-    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
     if entries.is_empty() {
         metadata.shift_remove("managedFields");
         return;
     }
-    metadata.insert("managedFields".into(), entries.iter().map(Entry::to_value).collect::<Vec<_>>().into());
+    metadata.insert(
+        "managedFields".into(),
+        entries.iter().map(Entry::to_value).collect::<Vec<_>>().into(),
+    );
 }
 
 /// Fields that the server owns: no manager may.
 const SERVER_METADATA: &[&str] = &[
-    "name", "namespace", "creationTimestamp", "selfLink", "uid", "clusterName", "generation", "managedFields",
-    "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds",
+    "name",
+    "namespace",
+    "creationTimestamp",
+    "selfLink",
+    "uid",
+    "clusterName",
+    "generation",
+    "managedFields",
+    "resourceVersion",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
 ];
 
 fn strip(set: &mut FieldSet, ignored: &[&str]) {
@@ -185,7 +199,13 @@ fn claim(held: &mut Vec<Entry>, who: &Who, change: impl FnOnce(&mut FieldSet)) {
 pub(crate) type Conflicts = Vec<(String, String)>;
 
 /// Server-side apply of `config` over `live`. The result still has to be defaulted and validated.
-pub(crate) fn apply(live: &Value, config: &Value, schema: &Schema, who: &Who, force: bool) -> Result<Value, Conflicts> {
+pub(crate) fn apply(
+    live: &Value,
+    config: &Value,
+    schema: &Schema,
+    who: &Who,
+    force: bool,
+) -> Result<Value, Conflicts> {
     let mut held = entries(live);
     let mut set = FieldSet::default();
     owned(config, schema, &mut set);
@@ -226,7 +246,8 @@ pub(crate) fn apply(live: &Value, config: &Value, schema: &Schema, who: &Who, fo
             entry.set.subtract(&diff.changed);
         }
     }
-    let unchanged = last == set && diff.changed.is_empty() && diff.removed.is_empty();
+    // Who owns nothing yet may be making the object: with a name and nothing else there is no difference to see.
+    let unchanged = mine.is_some() && last == set && diff.changed.is_empty() && diff.removed.is_empty();
     if unchanged {
         return Ok(live.clone());
     }

@@ -20,14 +20,17 @@ pub(super) fn merge(live: &Value, config: &Value, schema: &Schema) -> Value {
             }
             out.into()
         }
-        (Value::Array(a), Value::Array(b)) if schema.list_type != ListType::Atomic => merge_lists(a, b, schema),
+        (Value::Array(a), Value::Array(b)) if schema.list_type != ListType::Atomic => {
+            merge_lists(a, b, schema)
+        }
         (_, config) => config.clone(),
     }
 }
 
 /// Live order first, then what is new, in the order applied.
 fn merge_lists(live: &[Value], config: &[Value], schema: &Schema) -> Value {
-    let mut out: Vec<(Option<Element>, Value)> = live.iter().map(|v| (element(v, schema), v.clone())).collect();
+    let mut out: Vec<(Option<Element>, Value)> =
+        live.iter().map(|v| (element(v, schema), v.clone())).collect();
     for theirs in config {
         let id = element(theirs, schema);
         match out.iter_mut().find(|(mine, _)| *mine == id) {
@@ -44,8 +47,12 @@ pub(super) fn prune(value: &mut Value, schema: &Schema, last: &FieldSet, owned: 
         Value::Object(map) if !schema.atomic_map => prune_map(map, schema, last, owned),
         Value::Array(items) => {
             items.retain_mut(|child| {
-                let Some(id) = element(child, schema) else { return true };
-                let Some(last) = last.children.get(&id) else { return true };
+                let Some(id) = element(child, schema) else {
+                    return true;
+                };
+                let Some(last) = last.children.get(&id) else {
+                    return true;
+                };
                 keep(child, item(schema), last, owned.children.get(&id))
             });
         }

@@ -28,7 +28,11 @@ impl Element {
         let (kind, rest) = wire.split_once(':')?;
         Some(match kind {
             "f" => Element::Field(rest.to_owned()),
-            "k" => Element::Key(serde_json::from_str::<BTreeMap<String, Value>>(rest).ok().map(key_json)?),
+            "k" => Element::Key(
+                serde_json::from_str::<BTreeMap<String, Value>>(rest)
+                    .ok()
+                    .map(key_json)?,
+            ),
             "v" => Element::Value(serde_json::from_str::<Value>(rest).ok()?.to_string()),
             "i" => Element::Index(rest.parse().ok()?),
             _ => return None,
@@ -78,7 +82,9 @@ impl FieldSet {
                 set.member = true;
                 continue;
             }
-            let Some(element) = Element::parse(key) else { continue };
+            let Some(element) = Element::parse(key) else {
+                continue;
+            };
             let mut parsed = FieldSet::from_wire(child);
             if child.as_object().is_some_and(Map::is_empty) {
                 parsed.member = true;
@@ -93,7 +99,11 @@ impl FieldSet {
         if self.member && !self.children.is_empty() {
             map.insert(".".into(), Value::Object(Map::new()));
         }
-        let mut pairs: Vec<(String, Value)> = self.children.iter().map(|(e, c)| (e.wire(), c.to_wire())).collect();
+        let mut pairs: Vec<(String, Value)> = self
+            .children
+            .iter()
+            .map(|(e, c)| (e.wire(), c.to_wire()))
+            .collect();
         pairs.sort_by(|a, b| a.0.cmp(&b.0));
         map.extend(pairs);
         map.into()
@@ -136,7 +146,10 @@ impl FieldSet {
     }
 
     pub(super) fn intersection(&self, other: &FieldSet) -> FieldSet {
-        let mut out = FieldSet { member: self.member && other.member, ..FieldSet::default() };
+        let mut out = FieldSet {
+            member: self.member && other.member,
+            ..FieldSet::default()
+        };
         for (element, mine) in &self.children {
             if let Some(theirs) = other.children.get(element) {
                 let both = mine.intersection(theirs);

@@ -30,12 +30,24 @@ fn who(manager: &str, operation: Operation) -> Who {
 }
 
 fn owned_by(object: &Value, manager: &str) -> Value {
-    let entries = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
-    entries.into_iter().find(|e| e["manager"] == manager).map_or(Value::Null, |e| e["fieldsV1"].clone())
+    let entries = object["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    entries
+        .into_iter()
+        .find(|e| e["manager"] == manager)
+        .map_or(Value::Null, |e| e["fieldsV1"].clone())
 }
 
 fn applied(live: &Value, spec: Value, manager: &str, force: bool) -> Result<Value, Vec<(String, String)>> {
-    apply(live, &json!({"metadata": {"name": "s"}, "spec": spec}), &schema(), &who(manager, Operation::Apply), force)
+    apply(
+        live,
+        &json!({"metadata": {"name": "s"}, "spec": spec}),
+        &schema(),
+        &who(manager, Operation::Apply),
+        force,
+    )
 }
 
 #[test]
@@ -50,14 +62,20 @@ fn updates_own_containers_and_leaves() {
 fn apply_conflicts_forces_and_removes() {
     let live = json!({"metadata": {"name": "s"}});
     let one = applied(&live, json!({"colour": "red", "tags": ["x"]}), "one", false).expect("first apply");
-    assert_eq!(owned_by(&one, "one"), json!({"f:spec": {"f:colour": {}, "f:tags": {"v:\"x\"": {}}}}));
+    assert_eq!(
+        owned_by(&one, "one"),
+        json!({"f:spec": {"f:colour": {}, "f:tags": {"v:\"x\"": {}}}})
+    );
     assert_eq!(
         applied(&one, json!({"colour": "blue"}), "two", false),
         Err(vec![("\"one\"".into(), ".spec.colour".into())])
     );
     let two = applied(&one, json!({"colour": "blue", "tags": ["y"]}), "two", true).expect("forced");
     assert_eq!(two["spec"], json!({"colour": "blue", "tags": ["x", "y"]}));
-    assert_eq!(owned_by(&two, "one"), json!({"f:spec": {"f:tags": {"v:\"x\"": {}}}}));
+    assert_eq!(
+        owned_by(&two, "one"),
+        json!({"f:spec": {"f:tags": {"v:\"x\"": {}}}})
+    );
     let less = applied(&two, json!({"colour": "blue"}), "two", false).expect("own fields");
     assert_eq!(less["spec"], json!({"colour": "blue", "tags": ["x"]}));
 }

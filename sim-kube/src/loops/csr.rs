@@ -47,18 +47,40 @@ fn subject(csr: &Value) -> Option<Subject> {
     request.verify_signature().ok()?;
     let name = &request.certification_request_info.subject;
     let user = name.iter_common_name().next()?.as_str().ok()?.to_owned();
-    let groups = name.iter_organization().filter_map(|o| o.as_str().ok().map(str::to_owned)).collect();
+    let groups = name
+        .iter_organization()
+        .filter_map(|o| o.as_str().ok().map(str::to_owned))
+        .collect();
     let mut extensions = request.requested_extensions().into_iter().flatten();
-    let has_sans = extensions.any(|e| matches!(e, x509_parser::extensions::ParsedExtension::SubjectAlternativeName(_)));
-    Some(Subject { pem: String::from_utf8(pem).ok()?, user, groups, has_sans })
+    let has_sans = extensions.any(|e| {
+        matches!(
+            e,
+            x509_parser::extensions::ParsedExtension::SubjectAlternativeName(_)
+        )
+    });
+    Some(Subject {
+        pem: String::from_utf8(pem).ok()?,
+        user,
+        groups,
+        has_sans,
+    })
 }
 
 fn strings(value: &Value) -> Vec<&str> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 fn has_condition(csr: &Value, kind: &str) -> bool {
-    csr["status"]["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == kind)
+    csr["status"]["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == kind)
 }
 
 fn is_kubelet(subject: &Subject) -> bool {
@@ -67,19 +89,26 @@ fn is_kubelet(subject: &Subject) -> bool {
 
 fn approve(inner: &Inner, object: &Obj) {
     let csr = &object.value;
-    if has_condition(csr, "Approved") || has_condition(csr, "Denied") || csr["spec"]["signerName"] != KUBELET_CLIENT {
+    if has_condition(csr, "Approved")
+        || has_condition(csr, "Denied")
+        || csr["spec"]["signerName"] != KUBELET_CLIENT
+    {
         return;
     }
     let Some(subject) = subject(csr) else { return };
     let mut usages = strings(&csr["spec"]["usages"]);
     usages.sort_unstable();
-    let usual = usages == ["client auth", "digital signature"] || usages == ["client auth", "digital signature", "key encipherment"];
+    let usual = usages == ["client auth", "digital signature"]
+        || usages == ["client auth", "digital signature", "key encipherment"];
     if !is_kubelet(&subject) || subject.has_sans || !usual {
         return;
     }
     let requester = Identity {
         user: csr["spec"]["username"].as_str().unwrap_or_default().to_owned(),
-        groups: strings(&csr["spec"]["groups"]).into_iter().map(str::to_owned).collect(),
+        groups: strings(&csr["spec"]["groups"])
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
         ..Identity::default()
     };
     let may = |subresource: &str| {
@@ -101,7 +130,11 @@ fn approve(inner: &Inner, object: &Obj) {
         return;
     };
     tracing::info!(csr = object.name(), "approved");
-    add_condition(inner, object, json!({"type": "Approved", "status": "True", "reason": "AutoApproved", "message": message}));
+    add_condition(
+        inner,
+        object,
+        json!({"type": "Approved", "status": "True", "reason": "AutoApproved", "message": message}),
+    );
 }
 
 fn add_condition(inner: &Inner, object: &Obj, condition: Value) {
@@ -109,7 +142,10 @@ fn add_condition(inner: &Inner, object: &Obj, condition: Value) {
         if has_condition(value, condition["type"].as_str().unwrap_or_default()) {
             return false;
         }
-        let mut conditions = value["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let mut conditions = value["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         conditions.push(condition.clone());
         value["status"]["conditions"] = conditions.into();
         stamp_conditions(&mut value["status"]["conditions"], inner.now());
@@ -120,7 +156,9 @@ fn add_condition(inner: &Inner, object: &Obj, condition: Value) {
 /// Why a signer of ours refuses; nothing for a signer that is not ours.
 fn refusal(signer: &str, subject: &Subject, usages: &[&str]) -> Option<String> {
     if subject.groups.len() > 1 {
-        return Some("sim-kube signs requests with at most one organization; ask for one group, or use a token".into());
+        return Some(
+            "sim-kube signs requests with at most one organization; ask for one group, or use a token".into(),
+        );
     }
     match signer {
         KUBELET_CLIENT if !is_kubelet(subject) => {
@@ -136,16 +174,23 @@ fn refusal(signer: &str, subject: &Subject, usages: &[&str]) -> Option<String> {
 
 fn sign(inner: &Inner, object: &Obj) {
     // Approval may just have changed it.
-    let Some(object) = inner.store.get(STORAGE, "", object.name()) else { return };
+    let Some(object) = inner.store.get(STORAGE, "", object.name()) else {
+        return;
+    };
     let csr = &object.value;
     let signer = csr["spec"]["signerName"].as_str().unwrap_or_default();
     let ours = matches!(signer, KUBELET_CLIENT | CLIENT | KUBELET_SERVING);
-    let pending = has_condition(csr, "Approved") && !has_condition(csr, "Denied") && !has_condition(csr, "Failed");
+    let pending =
+        has_condition(csr, "Approved") && !has_condition(csr, "Denied") && !has_condition(csr, "Failed");
     if !ours || !pending || csr["status"].get("certificate").is_some() {
         return;
     }
     let fail = |message: &str| {
-        add_condition(inner, &object, json!({"type": "Failed", "status": "True", "reason": "SignerValidationFailure", "message": message}));
+        add_condition(
+            inner,
+            &object,
+            json!({"type": "Failed", "status": "True", "reason": "SignerValidationFailure", "message": message}),
+        );
     };
     let Some(subject) = subject(csr) else {
         return fail("the request is no PEM certificate request with a good signature");
@@ -154,7 +199,9 @@ fn sign(inner: &Inner, object: &Obj) {
     if let Some(message) = refusal(signer, &subject, &usages) {
         return fail(&message);
     }
-    let asked = csr["spec"]["expirationSeconds"].as_i64().unwrap_or(SIGNED_SECONDS);
+    let asked = csr["spec"]["expirationSeconds"]
+        .as_i64()
+        .unwrap_or(SIGNED_SECONDS);
     let ask = SignRequest {
         request_pem: &subject.pem,
         usages: &usages,

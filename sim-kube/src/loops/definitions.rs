@@ -35,9 +35,14 @@ pub(super) async fn run(inner: &Arc<Inner>) {
 }
 
 fn finish(inner: &Inner, name: &str) -> bool {
-    let Some(crd) = inner.store.get(CRD_STORAGE, "", name) else { return true };
+    let Some(crd) = inner.store.get(CRD_STORAGE, "", name) else {
+        return true;
+    };
     let spec = &crd.value["spec"];
-    let storage = storage_id(spec["group"].as_str().unwrap_or_default(), spec["names"]["plural"].as_str().unwrap_or_default());
+    let storage = storage_id(
+        spec["group"].as_str().unwrap_or_default(),
+        spec["names"]["plural"].as_str().unwrap_or_default(),
+    );
     for object in inner.store.list(&storage, "").objects {
         system::delete(inner, &storage, &object.key(), None);
     }

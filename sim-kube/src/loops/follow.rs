@@ -26,7 +26,12 @@ impl Follower {
     pub(super) fn new(inner: &Inner, storage: &str) -> Follower {
         let storage: StorageId = storage.into();
         let log = inner.store.log(&storage);
-        Follower { news: log.subscribe(), log, storage, cursor: None }
+        Follower {
+            news: log.subscribe(),
+            log,
+            storage,
+            cursor: None,
+        }
     }
 
     /// What changed since the last call; everything at first, and after falling behind.
@@ -36,12 +41,22 @@ impl Follower {
         let Some(Read::Events(events)) = read else {
             let all = inner.store.list(&self.storage, "");
             self.cursor = Some(all.version);
-            return all.objects.into_iter().map(|object| Changed { object, deleted: false }).collect();
+            return all
+                .objects
+                .into_iter()
+                .map(|object| Changed {
+                    object,
+                    deleted: false,
+                })
+                .collect();
         };
         let mut last: BTreeMap<Key, Changed> = BTreeMap::new();
         for event in events {
             self.cursor = Some(event.version());
-            let changed = Changed { object: event.object.clone(), deleted: event.kind == EventKind::Deleted };
+            let changed = Changed {
+                object: event.object.clone(),
+                deleted: event.kind == EventKind::Deleted,
+            };
             last.insert(event.object.key(), changed);
         }
         last.into_values().collect()

@@ -18,11 +18,18 @@ pub(super) async fn run(inner: &Arc<Inner>) {
 }
 
 fn has_finalizer(object: &Obj, name: &str) -> bool {
-    object.value["metadata"]["finalizers"].as_array().is_some_and(|list| list.iter().any(|f| f == name))
+    object.value["metadata"]["finalizers"]
+        .as_array()
+        .is_some_and(|list| list.iter().any(|f| f == name))
 }
 
 fn collect(inner: &Inner, orphan: &Orphan) {
-    let Some(object) = inner.store.get(&orphan.storage, &orphan.key.namespace, &orphan.key.name) else { return };
+    let Some(object) = inner
+        .store
+        .get(&orphan.storage, &orphan.key.namespace, &orphan.key.name)
+    else {
+        return;
+    };
     if object.is_deleting() {
         if has_finalizer(&object, "orphan") {
             release_dependents(inner, orphan, object.uid());
@@ -31,8 +38,15 @@ fn collect(inner: &Inner, orphan: &Orphan) {
         }
         return;
     }
-    let owners = object.value["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let lives = |owner: &Value| owner["uid"].as_str().is_some_and(|uid| inner.store.exists_uid(uid));
+    let owners = object.value["metadata"]["ownerReferences"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let lives = |owner: &Value| {
+        owner["uid"]
+            .as_str()
+            .is_some_and(|uid| inner.store.exists_uid(uid))
+    };
     let (alive, gone): (Vec<_>, Vec<_>) = owners.iter().partition(|owner| lives(owner));
     if gone.is_empty() {
         return;
@@ -47,10 +61,15 @@ fn collect(inner: &Inner, orphan: &Orphan) {
 
 fn drop_owners(inner: &Inner, orphan: &Orphan, gone: impl Fn(&Value) -> bool) {
     system::update(inner, &orphan.storage, &orphan.key, |value| {
-        let Some(owners) = value["metadata"]["ownerReferences"].as_array_mut() else { return false };
+        let Some(owners) = value
+            .pointer_mut("/metadata/ownerReferences")
+            .and_then(Value::as_array_mut)
+        else {
+            return false;
+        };
         owners.retain(|owner| !gone(owner));
         if owners.is_empty()
-            && let Some(metadata) = value["metadata"].as_object_mut()
+            && let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut)
         {
             metadata.shift_remove("ownerReferences");
         }
@@ -71,10 +90,17 @@ fn foreground(inner: &Inner, owner: &Orphan, uid: &str) {
         system::delete(inner, &dependent.storage, &dependent.key, None);
     }
     let blocked = inner.store.dependents(uid).iter().any(|dependent| {
-        let found = inner.store.get(&dependent.storage, &dependent.key.namespace, &dependent.key.name);
+        let found = inner
+            .store
+            .get(&dependent.storage, &dependent.key.namespace, &dependent.key.name);
         found.is_some_and(|object| {
-            let owners = object.value["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
-            owners.iter().any(|o| o["uid"] == uid && o["blockOwnerDeletion"] == true)
+            let owners = object.value["metadata"]["ownerReferences"]
+                .as_array()
+                .map(Vec::as_slice)
+                .unwrap_or_default();
+            owners
+                .iter()
+                .any(|o| o["uid"] == uid && o["blockOwnerDeletion"] == true)
         })
     });
     if !blocked {

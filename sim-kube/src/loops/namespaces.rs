@@ -52,16 +52,29 @@ fn finish(inner: &Inner, name: &str) -> bool {
     let left: Vec<_> = inner.store.storages_with(name);
     let key = Key::new("", name);
     if !left.is_empty() {
-        let texts: Vec<String> = left.iter().map(|(storage, count)| {
-            let (group, plural) = storage.rsplit_once('/').unwrap_or(("", storage));
-            format!("{} has {count} resource instances", crate::status::qualified(plural, group))
-        }).collect();
+        let texts: Vec<String> = left
+            .iter()
+            .map(|(storage, count)| {
+                let (group, plural) = storage.rsplit_once('/').unwrap_or(("", storage));
+                format!(
+                    "{} has {count} resource instances",
+                    crate::status::qualified(plural, group)
+                )
+            })
+            .collect();
         let message = format!("Some resources are remaining: {}", texts.join(", "));
-        system::update(inner, NAMESPACES, &key, |value| remaining(value, &message, inner.now()));
+        system::update(inner, NAMESPACES, &key, |value| {
+            remaining(value, &message, inner.now())
+        });
         return false;
     }
     system::update(inner, NAMESPACES, &key, |value| {
-        let Some(finalizers) = value["spec"]["finalizers"].as_array_mut() else { return false };
+        let Some(finalizers) = value
+            .pointer_mut("/spec/finalizers")
+            .and_then(Value::as_array_mut)
+        else {
+            return false;
+        };
         finalizers.retain(|f| f != "kubernetes");
         if finalizers.is_empty() {
             value["spec"] = json!({});
@@ -72,11 +85,21 @@ fn finish(inner: &Inner, name: &str) -> bool {
 }
 
 fn remaining(value: &mut Value, message: &str, now: jiff::Timestamp) -> bool {
-    let conditions = value["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    if conditions.iter().any(|c| c["type"] == "NamespaceContentRemaining" && c["message"] == message) {
+    let conditions = value["status"]["conditions"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    if conditions
+        .iter()
+        .any(|c| c["type"] == "NamespaceContentRemaining" && c["message"] == message)
+    {
         return false;
     }
-    let mut kept: Vec<Value> = conditions.iter().filter(|c| c["type"] != "NamespaceContentRemaining").cloned().collect();
+    let mut kept: Vec<Value> = conditions
+        .iter()
+        .filter(|c| c["type"] != "NamespaceContentRemaining")
+        .cloned()
+        .collect();
     kept.push(json!({
         "type": "NamespaceContentRemaining", "status": "True", "lastTransitionTime": clock::rfc3339(now),
         "reason": "SomeResourcesRemain", "message": message,

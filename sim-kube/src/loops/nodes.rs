@@ -103,7 +103,9 @@ fn settle_taints(inner: &Inner, node: &Obj) {
         if let Some(key) = wanted {
             for effect in ["NoSchedule", "NoExecute"] {
                 if !taints.iter().any(|t| t["key"] == key && t["effect"] == effect) {
-                    taints.push(json!({"key": key, "effect": effect, "timeAdded": clock::rfc3339(inner.now())}));
+                    taints.push(
+                        json!({"key": key, "effect": effect, "timeAdded": clock::rfc3339(inner.now())}),
+                    );
                 }
             }
         }
@@ -111,7 +113,7 @@ fn settle_taints(inner: &Inner, node: &Obj) {
             return false;
         }
         if taints.is_empty() {
-            if let Some(spec) = value["spec"].as_object_mut() {
+            if let Some(spec) = value.pointer_mut("/spec").and_then(Value::as_object_mut) {
                 spec.shift_remove("taints");
             }
         } else {
@@ -126,7 +128,12 @@ fn lose(inner: &Inner, node: &Obj, now: Timestamp) {
         return;
     }
     let lost = system::update(inner, NODES, &node.key(), |value| {
-        for condition in value["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        for condition in value
+            .pointer_mut("/status/conditions")
+            .and_then(Value::as_array_mut)
+            .into_iter()
+            .flatten()
+        {
             condition["status"] = "Unknown".into();
             condition["reason"] = "NodeStatusUnknown".into();
             condition["message"] = "Kubelet stopped posting node status.".into();

@@ -26,10 +26,14 @@ pub(super) async fn run(inner: &Arc<Inner>) {
 fn aggregate(inner: &Inner) {
     let roles = inner.store.list(STORAGE, "").objects;
     for role in &roles {
-        let Some(selectors) = role.value["aggregationRule"]["clusterRoleSelectors"].as_array() else { continue };
+        let Some(selectors) = role.value["aggregationRule"]["clusterRoleSelectors"].as_array() else {
+            continue;
+        };
         let selectors: Vec<Labels> = selectors.iter().map(Labels::from_value).collect();
         let mut rules: Vec<Value> = Vec::new();
-        let sources = roles.iter().filter(|r| r.name() != role.name() && selectors.iter().any(|s| s.matches(&r.value)));
+        let sources = roles
+            .iter()
+            .filter(|r| r.name() != role.name() && selectors.iter().any(|s| s.matches(&r.value)));
         for source in sources {
             for rule in source.value["rules"].as_array().into_iter().flatten() {
                 if !rules.contains(rule) {
@@ -37,7 +41,10 @@ fn aggregate(inner: &Inner) {
                 }
             }
         }
-        let current = role.value["rules"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let current = role.value["rules"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         let same = current.len() == rules.len() && rules.iter().all(|rule| current.contains(rule));
         if !same {
             system::update(inner, STORAGE, &role.key(), |value| {

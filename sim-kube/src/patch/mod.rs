@@ -47,8 +47,9 @@ const OPERATIONS_MAX: usize = 10_000;
 
 impl Patch {
     pub(crate) fn parse(kind: PatchType, body: &[u8]) -> Result<Patch> {
-        let value: Value = serde_json::from_slice(body)
-            .map_err(|error| ApiError::bad_request(format!("error decoding patch: {}", go_json_error(&error, body))))?;
+        let value: Value = serde_json::from_slice(body).map_err(|error| {
+            ApiError::bad_request(format!("error decoding patch: {}", go_json_error(&error, body)))
+        })?;
         match kind {
             PatchType::Json => {
                 let Some(list) = value.as_array() else {
@@ -58,13 +59,18 @@ impl Patch {
                     )));
                 };
                 if list.len() > OPERATIONS_MAX {
-                    let message = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}", list.len());
+                    let message = format!(
+                        "The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}",
+                        list.len()
+                    );
                     return Err(ApiError::bad_request(message));
                 }
                 let patch = serde_json::from_value(value).map_err(|_| ApiError::unprocessable())?;
                 Ok(Patch::Json(patch))
             }
-            _ if !value.is_object() => Err(ApiError::bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}")),
+            _ if !value.is_object() => Err(ApiError::bad_request(
+                "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
+            )),
             PatchType::Strategic => Ok(Patch::Strategic(value)),
             _ => Ok(Patch::Merge(value)),
         }
@@ -106,7 +112,11 @@ pub(crate) fn go_json_error(error: &serde_json::Error, body: &[u8]) -> String {
     if error.is_eof() {
         return "unexpected end of JSON input".into();
     }
-    let line_start = body.split_inclusive(|b| *b == b'\n').take(error.line().saturating_sub(1)).map(<[u8]>::len).sum::<usize>();
+    let line_start = body
+        .split_inclusive(|b| *b == b'\n')
+        .take(error.line().saturating_sub(1))
+        .map(<[u8]>::len)
+        .sum::<usize>();
     let at = (line_start + error.column().saturating_sub(1)).min(body.len().saturating_sub(1));
     let character = body.get(at).copied().unwrap_or_default() as char;
     format!("invalid character {character:?} looking for beginning of value")

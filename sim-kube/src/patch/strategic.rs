@@ -18,7 +18,9 @@ pub(super) fn apply(target: &mut Value, patch: &Value, schema: &Schema) -> Resul
     if !target.is_object() {
         *target = Value::Object(Map::new());
     }
-    let Some(map) = target.as_object_mut() else { return Ok(()) };
+    let Some(map) = target.as_object_mut() else {
+        return Ok(());
+    };
     apply_map(map, patch, schema)
 }
 
@@ -26,7 +28,12 @@ fn apply_map(map: &mut Map<String, Value>, patch: &Map<String, Value>, schema: &
     match patch.get("$patch").and_then(Value::as_str) {
         Some("replace") => {
             map.clear();
-            map.extend(patch.iter().filter(|(k, _)| *k != "$patch").map(|(k, v)| (k.clone(), v.clone())));
+            map.extend(
+                patch
+                    .iter()
+                    .filter(|(k, _)| *k != "$patch")
+                    .map(|(k, v)| (k.clone(), v.clone())),
+            );
             return Ok(());
         }
         Some("delete") => {
@@ -65,7 +72,10 @@ fn apply_map(map: &mut Map<String, Value>, patch: &Map<String, Value>, schema: &
             }
         }
     }
-    for (key, order) in patch.iter().filter_map(|(k, v)| Some((k.strip_prefix("$setElementOrder/")?, v))) {
+    for (key, order) in patch
+        .iter()
+        .filter_map(|(k, v)| Some((k.strip_prefix("$setElementOrder/")?, v)))
+    {
         let merge_key = schema.property(key).and_then(|p| p.patch_merge_key.clone());
         if let (Some(Value::Array(items)), Some(order)) = (map.get_mut(key), order.as_array()) {
             reorder(items, order, merge_key.as_deref());
@@ -85,9 +95,18 @@ fn directive(item: &Value) -> Option<&str> {
 }
 
 fn apply_list(slot: &mut Value, patch: &[Value], schema: &Schema) -> Result<()> {
-    let merges = schema.patch_strategy.as_deref().is_some_and(|s| s.split(',').any(|s| s == "merge"));
+    let merges = schema
+        .patch_strategy
+        .as_deref()
+        .is_some_and(|s| s.split(',').any(|s| s == "merge"));
     let replace = patch.iter().any(|item| directive(item) == Some("replace"));
-    let plain = || patch.iter().filter(|item| directive(item).is_none()).cloned().collect::<Vec<_>>();
+    let plain = || {
+        patch
+            .iter()
+            .filter(|item| directive(item).is_none())
+            .cloned()
+            .collect::<Vec<_>>()
+    };
     if !merges || replace {
         *slot = plain().into();
         return Ok(());
@@ -95,7 +114,9 @@ fn apply_list(slot: &mut Value, patch: &[Value], schema: &Schema) -> Result<()> 
     if !slot.is_array() {
         *slot = Value::Array(Vec::new());
     }
-    let Some(items) = slot.as_array_mut() else { return Ok(()) };
+    let Some(items) = slot.as_array_mut() else {
+        return Ok(());
+    };
     let Some(merge_key) = &schema.patch_merge_key else {
         for item in patch {
             if !items.contains(item) {
@@ -132,7 +153,9 @@ fn reorder(items: &mut Vec<Value>, order: &[Value], merge_key: Option<&str>) {
     let id = |item: &Value| merge_key.map_or_else(|| Some(item.clone()), |key| item.get(key).cloned());
     let rank = |item: &Value| {
         let mine = id(item)?;
-        order.iter().position(|o| merge_key.map_or(Some(o), |key| o.get(key)) == Some(&mine))
+        order
+            .iter()
+            .position(|o| merge_key.map_or(Some(o), |key| o.get(key)) == Some(&mine))
     };
     let mut last = 0;
     let mut keyed: Vec<(usize, Value)> = std::mem::take(items)

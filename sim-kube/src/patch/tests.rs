@@ -7,20 +7,38 @@ use crate::schema::builtin;
 
 fn strategic(mut object: Value, patch: Value) -> Value {
     let schema = builtin::schema("", "v1", "Pod").expect("Pod is served");
-    Patch::parse(PatchType::Strategic, patch.to_string().as_bytes()).and_then(|p| p.apply(&mut object, &schema)).expect("applies");
+    Patch::parse(PatchType::Strategic, patch.to_string().as_bytes())
+        .and_then(|p| p.apply(&mut object, &schema))
+        .expect("applies");
     object
 }
 
 #[test]
 fn containers_merge_by_name() {
     let pod = json!({"spec": {"containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "y"}]}});
-    let out = strategic(pod.clone(), json!({"spec": {"containers": [{"name": "b", "image": "z"}]}}));
-    assert_eq!(out["spec"]["containers"], json!([{"name": "a", "image": "x"}, {"name": "b", "image": "z"}]));
-    let out = strategic(pod.clone(), json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}));
+    let out = strategic(
+        pod.clone(),
+        json!({"spec": {"containers": [{"name": "b", "image": "z"}]}}),
+    );
+    assert_eq!(
+        out["spec"]["containers"],
+        json!([{"name": "a", "image": "x"}, {"name": "b", "image": "z"}])
+    );
+    let out = strategic(
+        pod.clone(),
+        json!({"spec": {"containers": [{"name": "a", "$patch": "delete"}]}}),
+    );
     assert_eq!(out["spec"]["containers"], json!([{"name": "b", "image": "y"}]));
-    let patch = json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": []}});
-    assert_eq!(strategic(pod.clone(), patch)["spec"]["containers"][0]["name"], "b");
-    let out = strategic(pod, json!({"spec": {"containers": [{"$patch": "replace"}, {"name": "c"}]}}));
+    let patch =
+        json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}], "containers": []}});
+    assert_eq!(
+        strategic(pod.clone(), patch)["spec"]["containers"][0]["name"],
+        "b"
+    );
+    let out = strategic(
+        pod,
+        json!({"spec": {"containers": [{"$patch": "replace"}, {"name": "c"}]}}),
+    );
     assert_eq!(out["spec"]["containers"], json!([{"name": "c"}]));
 }
 
@@ -29,14 +47,20 @@ fn primitive_lists_merge_and_shrink() {
     let pod = json!({"metadata": {"finalizers": ["a/b"]}});
     let out = strategic(pod, json!({"metadata": {"finalizers": ["c/d", "a/b"]}}));
     assert_eq!(out["metadata"]["finalizers"], json!(["a/b", "c/d"]));
-    let out = strategic(out, json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/b"]}}));
+    let out = strategic(
+        out,
+        json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/b"]}}),
+    );
     assert_eq!(out["metadata"]["finalizers"], json!(["c/d"]));
 }
 
 #[test]
 fn atomic_lists_are_replaced() {
     let pod = json!({"spec": {"containers": [{"name": "a", "command": ["x", "y"]}]}});
-    let out = strategic(pod, json!({"spec": {"containers": [{"name": "a", "command": ["z"]}]}}));
+    let out = strategic(
+        pod,
+        json!({"spec": {"containers": [{"name": "a", "command": ["z"]}]}}),
+    );
     assert_eq!(out["spec"]["containers"][0]["command"], json!(["z"]));
 }
 
@@ -50,7 +74,9 @@ fn merge_patch_is_rfc_7386() {
 #[test]
 fn json_patch_refusals() {
     let code = |body: &str| match Patch::parse(PatchType::Json, body.as_bytes()) {
-        Ok(patch) => patch.apply(&mut json!({"spec": {"max": 9}}), &Schema::default()).map_or_else(|e| e.code, |()| 200),
+        Ok(patch) => patch
+            .apply(&mut json!({"spec": {"max": 9}}), &Schema::default())
+            .map_or_else(|e| e.code, |()| 200),
         Err(error) => error.code,
     };
     assert_eq!(code(r#"[{"op":"test","path":"/spec/max","value":1}]"#), 422);

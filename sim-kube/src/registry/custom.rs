@@ -7,7 +7,16 @@ use serde_json::Value;
 use super::{Resource, Subresource, storage_id, strings};
 use crate::schema::crd::CrdVersion;
 
-const VERBS: &[&str] = &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+const VERBS: &[&str] = &[
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
 
 /// Kubernetes version order as a sortable key: `v2` > `v1` > `v2beta1` > `v1alpha1` > anything else.
 pub(super) fn version_rank(version: &str) -> (u8, u32, u32, std::cmp::Reverse<String>) {
@@ -35,10 +44,18 @@ fn subresources(group: &str, version: &str, kind: &str, compiled: &CrdVersion) -
     let mut out = Vec::new();
     if compiled.has_status {
         let kind = (group.to_owned(), version.to_owned(), kind.to_owned());
-        out.push(Subresource { name: "status".into(), kind, verbs: verbs.clone() });
+        out.push(Subresource {
+            name: "status".into(),
+            kind,
+            verbs: verbs.clone(),
+        });
     }
     if compiled.scale.is_some() {
-        out.push(Subresource { name: "scale".into(), kind: ("autoscaling".into(), "v1".into(), "Scale".into()), verbs });
+        out.push(Subresource {
+            name: "scale".into(),
+            kind: ("autoscaling".into(), "v1".into(), "Scale".into()),
+            verbs,
+        });
     }
     out
 }
@@ -49,7 +66,11 @@ pub(crate) fn resources_of(crd: &Value) -> Vec<Resource> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (group, plural, kind) = (text(&spec["group"]), text(&names["plural"]), text(&names["kind"]));
     let versions = spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let stored = versions.iter().find(|v| v["storage"] == true).map(|v| text(&v["name"])).unwrap_or_default();
+    let stored = versions
+        .iter()
+        .find(|v| v["storage"] == true)
+        .map(|v| text(&v["name"]))
+        .unwrap_or_default();
     let served = versions.iter().filter(|v| v["served"] == true);
     served
         .map(|version| {
@@ -82,8 +103,31 @@ mod tests {
 
     #[test]
     fn versions_sort_as_in_the_documentation() {
-        let mut versions = vec!["foo1", "v1", "v11alpha2", "v10", "v2", "v12alpha1", "v10beta3", "v3beta1", "foo10"];
+        let mut versions = vec![
+            "foo1",
+            "v1",
+            "v11alpha2",
+            "v10",
+            "v2",
+            "v12alpha1",
+            "v10beta3",
+            "v3beta1",
+            "foo10",
+        ];
         versions.sort_by_key(|v| std::cmp::Reverse(version_rank(v)));
-        assert_eq!(versions, ["v10", "v2", "v1", "v10beta3", "v3beta1", "v12alpha1", "v11alpha2", "foo1", "foo10"]);
+        assert_eq!(
+            versions,
+            [
+                "v10",
+                "v2",
+                "v1",
+                "v10beta3",
+                "v3beta1",
+                "v12alpha1",
+                "v11alpha2",
+                "foo1",
+                "foo10"
+            ]
+        );
     }
 }

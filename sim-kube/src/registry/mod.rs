@@ -43,7 +43,11 @@ pub(crate) struct Subresource {
 }
 
 pub(crate) fn api_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 pub(crate) fn storage_id(group: &str, plural: &str) -> StorageId {
@@ -94,16 +98,25 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
-        self.by_path.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+        self.by_path
+            .get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
     }
 
     /// Any version of a resource by what the store calls it, the storage version preferred.
     pub(crate) fn by_storage(&self, storage: &str) -> Option<&Arc<Resource>> {
         let (group, plural) = storage.rsplit_once('/')?;
         let from = (group.to_owned(), String::new(), String::new());
-        let versions = self.by_path.range(from..).take_while(|((g, _, _), _)| g == group).map(|(_, r)| r);
+        let versions = self
+            .by_path
+            .range(from..)
+            .take_while(|((g, _, _), _)| g == group)
+            .map(|(_, r)| r);
         let versions: Vec<&Arc<Resource>> = versions.filter(|r| r.plural == plural).collect();
-        versions.iter().find(|r| r.version == r.storage_version).or(versions.first()).copied()
+        versions
+            .iter()
+            .find(|r| r.version == r.storage_version)
+            .or(versions.first())
+            .copied()
     }
 
     pub(crate) fn groups(&self) -> &[String] {
@@ -120,7 +133,10 @@ impl Table {
 
     pub(crate) fn of_group<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Arc<Resource>> {
         let from = (group.to_owned(), String::new(), String::new());
-        self.by_path.range(from..).take_while(move |((g, _, _), _)| g == group).map(|(_, r)| r)
+        self.by_path
+            .range(from..)
+            .take_while(move |((g, _, _), _)| g == group)
+            .map(|(_, r)| r)
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
@@ -131,7 +147,11 @@ impl Table {
         if !self.groups.contains(&resource.group) {
             self.groups.push(resource.group.clone());
         }
-        let path = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
+        let path = (
+            resource.group.clone(),
+            resource.version.clone(),
+            resource.plural.clone(),
+        );
         self.by_path.insert(path, resource);
     }
 
@@ -165,7 +185,13 @@ static BUILTIN: LazyLock<Table> = LazyLock::new(|| {
 });
 
 fn strings(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn recorded_resource(group: &str, version: &str, from: &Value) -> Option<Resource> {
@@ -181,7 +207,12 @@ fn recorded_resource(group: &str, version: &str, from: &Value) -> Option<Resourc
     }
     let subresources = from["subresources"].as_array().into_iter().flatten();
     let subresources = subresources
-        .filter(|sub| !matches!(sub["subresource"].as_str(), Some("attach" | "exec" | "portforward" | "proxy" | "log")))
+        .filter(|sub| {
+            !matches!(
+                sub["subresource"].as_str(),
+                Some("attach" | "exec" | "portforward" | "proxy" | "log")
+            )
+        })
         .map(|sub| Subresource {
             name: text(&sub["subresource"]),
             kind: (
@@ -193,7 +224,10 @@ fn recorded_resource(group: &str, version: &str, from: &Value) -> Option<Resourc
         });
     // Both event APIs are views of one store.
     let storage_group = if plural == "events" { "" } else { group };
-    let stored = STORED_AS.iter().find(|(g, p, _)| *g == group && *p == plural).map_or(version, |(_, _, v)| v);
+    let stored = STORED_AS
+        .iter()
+        .find(|(g, p, _)| *g == group && *p == plural)
+        .map_or(version, |(_, _, v)| v);
     Some(Resource {
         group: group.to_owned(),
         version: version.to_owned(),
@@ -226,12 +260,20 @@ impl Registry {
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).find(group, version, plural).cloned()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .find(group, version, plural)
+            .cloned()
     }
 
     /// A built-in in its storage version.
     pub(crate) fn stored(&self, storage: &str) -> Option<Arc<Resource>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).by_storage(storage).cloned()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .by_storage(storage)
+            .cloned()
     }
 
     /// Replaces all versions of one custom resource.

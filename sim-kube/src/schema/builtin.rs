@@ -4,6 +4,7 @@
 //! OpenAPI) adds them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use schemars::generate::SchemaSettings;
@@ -26,9 +27,16 @@ static MERGES: LazyLock<BTreeMap<&'static str, BTreeMap<&'static str, Merge>>> =
     let mut merges: BTreeMap<&str, BTreeMap<&str, Merge>> = BTreeMap::new();
     for line in include_str!("../../data/list-types.tsv").lines().skip(1) {
         let mut cells = line.split('\t');
-        let (Some(schema), Some(field)) = (cells.next(), cells.next()) else { continue };
+        let (Some(schema), Some(field)) = (cells.next(), cells.next()) else {
+            continue;
+        };
         let mut next = || cells.next().unwrap_or_default().to_owned();
-        let merge = Merge { list_type: next(), map_keys: next(), strategy: next(), merge_key: next() };
+        let merge = Merge {
+            list_type: next(),
+            map_keys: next(),
+            strategy: next(),
+            merge_key: next(),
+        };
         merges.entry(schema).or_default().insert(field, merge);
     }
     merges
@@ -63,7 +71,8 @@ macro_rules! kinds {
 }
 
 fn concat_matches(pair: &str, group: &str, version: &str) -> bool {
-    pair.split_once('/').is_some_and(|(g, v)| g == group && v == version)
+    pair.split_once('/')
+        .is_some_and(|(g, v)| g == group && v == version)
 }
 
 kinds! {
@@ -100,6 +109,9 @@ kinds! {
     "node.k8s.io/v1" => k8s_openapi::api::node::v1 { RuntimeClass }
     "policy/v1" => k8s_openapi::api::policy::v1 { Eviction PodDisruptionBudget }
     "rbac.authorization.k8s.io/v1" => k8s_openapi::api::rbac::v1 { ClusterRole ClusterRoleBinding Role RoleBinding }
+    "resource.k8s.io/v1" => k8s_openapi::api::resource::v1 {
+        DeviceClass ResourceClaim ResourceClaimTemplate ResourceSlice
+    }
     "scheduling.k8s.io/v1" => k8s_openapi::api::scheduling::v1 { PriorityClass }
     "storage.k8s.io/v1" => k8s_openapi::api::storage::v1 {
         CSIDriver CSINode CSIStorageCapacity StorageClass VolumeAttachment
@@ -124,9 +136,9 @@ pub(crate) fn name_of(group: &str, version: &str, kind: &str) -> Option<String> 
     let name = root.get("$ref")?.as_str()?.rsplit('/').next()?.to_owned();
     let mut table = DEFINITIONS.write().unwrap_or_else(PoisonError::into_inner);
     for (name, mut schema) in generator.take_definitions(false) {
-        if !table.raw.contains_key(&name) {
-            enrich(&name, &mut schema);
-            table.raw.insert(name, schema);
+        if let Entry::Vacant(slot) = table.raw.entry(name) {
+            enrich(slot.key(), &mut schema);
+            slot.insert(schema);
         }
     }
     Some(name)
@@ -143,12 +155,23 @@ fn short_name(name: &str) -> &str {
 }
 
 /// Go types that marshal themselves; k8s-openapi calls them objects.
-const ANYTHING: &[&str] = &["JSON", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrStringArray", "RawExtension"];
+const ANYTHING: &[&str] = &[
+    "JSON",
+    "JSONSchemaPropsOrArray",
+    "JSONSchemaPropsOrBool",
+    "JSONSchemaPropsOrStringArray",
+    "RawExtension",
+];
 
 fn enrich(name: &str, schema: &mut Value) {
-    if name.rsplit('.').next().is_some_and(|last| ANYTHING.contains(&last)) {
+    if name
+        .rsplit('.')
+        .next()
+        .is_some_and(|last| ANYTHING.contains(&last))
+    {
         let description = schema.get("description").cloned().unwrap_or_default();
-        *schema = serde_json::json!({"description": description, "x-kubernetes-preserve-unknown-fields": true});
+        *schema =
+            serde_json::json!({"description": description, "x-kubernetes-preserve-unknown-fields": true});
         return;
     }
     // k8s-openapi makes `metadata` and some others required where the real server does not; Go decoding
@@ -159,11 +182,16 @@ fn enrich(name: &str, schema: &mut Value) {
     if untyped {
         schema["x-kubernetes-preserve-unknown-fields"] = true.into();
     }
-    let Some(fields) = MERGES.get(short_name(name)) else { return };
+    let Some(fields) = MERGES.get(short_name(name)) else {
+        return;
+    };
     for (field, merge) in fields {
         let target = match *field {
             "(object)" => schema.as_object_mut(),
-            field => schema.get_mut("properties").and_then(|p| p.get_mut(field)).and_then(Value::as_object_mut),
+            field => schema
+                .get_mut("properties")
+                .and_then(|p| p.get_mut(field))
+                .and_then(Value::as_object_mut),
         };
         if let Some(target) = target {
             annotate(target, merge);
@@ -188,23 +216,36 @@ fn annotate(target: &mut Map<String, Value>, merge: &Merge) {
         target.insert("x-kubernetes-list-map-keys".into(), keys.into());
     }
     if !merge.strategy.is_empty() {
-        target.insert("x-kubernetes-patch-strategy".into(), merge.strategy.clone().into());
+        target.insert(
+            "x-kubernetes-patch-strategy".into(),
+            merge.strategy.clone().into(),
+        );
     }
     if !merge.merge_key.is_empty() {
-        target.insert("x-kubernetes-patch-merge-key".into(), merge.merge_key.clone().into());
+        target.insert(
+            "x-kubernetes-patch-merge-key".into(),
+            merge.merge_key.clone().into(),
+        );
     }
 }
 
 /// A definition by name; an empty schema, which allows anything, if there is none.
 pub(crate) fn definition(name: &str) -> Arc<Schema> {
-    if let Some(found) = DEFINITIONS.read().unwrap_or_else(PoisonError::into_inner).parsed.get(name) {
+    if let Some(found) = DEFINITIONS
+        .read()
+        .unwrap_or_else(PoisonError::into_inner)
+        .parsed
+        .get(name)
+    {
         return found.clone();
     }
     if name == OBJECT_META {
         name_of("meta", "v1", "ObjectMeta");
     }
     let mut table = DEFINITIONS.write().unwrap_or_else(PoisonError::into_inner);
-    let Some(raw) = table.raw.get(name) else { return Arc::new(Schema::default()) };
+    let Some(raw) = table.raw.get(name) else {
+        return Arc::new(Schema::default());
+    };
     let mut schema = parse(raw);
     schema.required.clear();
     if schema.ty() == Type::Object {
@@ -239,7 +280,9 @@ fn references(value: &Value, into: &mut Vec<String>) {
         Value::Object(map) => {
             for (key, child) in map {
                 match (key.as_str(), child) {
-                    ("$ref", Value::String(target)) => into.extend(target.rsplit('/').next().map(str::to_owned)),
+                    ("$ref", Value::String(target)) => {
+                        into.extend(target.rsplit('/').next().map(str::to_owned))
+                    }
                     (_, child) => references(child, into),
                 }
             }

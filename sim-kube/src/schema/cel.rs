@@ -26,7 +26,9 @@ impl Cel {
     }
 
     pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-        let Err(errors) = Validator::new().validate_compiled(&self.0, object, old) else { return Vec::new() };
+        let Err(errors) = Validator::new().validate_compiled(&self.0, object, old) else {
+            return Vec::new();
+        };
         errors.into_vec().into_iter().map(|error| cause(&error)).collect()
     }
 }
@@ -36,7 +38,10 @@ fn cause(error: &kube_cel::ValidationError) -> Cause {
     match error.reason.as_deref() {
         Some("FieldValueForbidden") => Cause::forbidden(field, &error.message),
         Some("FieldValueRequired") => Cause::required(field, &error.message),
-        Some("FieldValueDuplicate") => Cause { reason: "FieldValueDuplicate", ..Cause::invalid_text(field, &error.message) },
+        Some("FieldValueDuplicate") => Cause {
+            reason: "FieldValueDuplicate",
+            ..Cause::invalid_text(field, &error.message)
+        },
         _ => Cause::invalid_text(field, &error.message),
     }
 }

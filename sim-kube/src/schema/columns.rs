@@ -8,7 +8,11 @@ enum Step {
     Field(String),
     Index(i64),
     All,
-    Filter { path: Vec<String>, equal: bool, value: Value },
+    Filter {
+        path: Vec<String>,
+        equal: bool,
+        value: Value,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -17,15 +21,24 @@ pub(crate) struct JsonPath(Vec<Step>);
 impl JsonPath {
     pub(crate) fn parse(text: &str) -> Result<JsonPath, String> {
         let mut steps = Vec::new();
-        let mut rest = text.trim().trim_start_matches('{').trim_end_matches('}').trim_start_matches('$');
+        let mut rest = text
+            .trim()
+            .trim_start_matches('{')
+            .trim_end_matches('}')
+            .trim_start_matches('$');
         while !rest.is_empty() {
             if let Some(inner) = rest.strip_prefix('[') {
                 let end = closing(inner).ok_or_else(|| format!("unterminated array: {text}"))?;
-                steps.push(bracket(inner[..end].trim()).ok_or_else(|| format!("invalid array index {}", &inner[..end]))?);
+                steps.push(
+                    bracket(inner[..end].trim())
+                        .ok_or_else(|| format!("invalid array index {}", &inner[..end]))?,
+                );
                 rest = &inner[end + 1..];
                 continue;
             }
-            let after = rest.strip_prefix('.').ok_or_else(|| format!("unexpected {rest:?}, a field starts with a dot"))?;
+            let after = rest
+                .strip_prefix('.')
+                .ok_or_else(|| format!("unexpected {rest:?}, a field starts with a dot"))?;
             let (name, tail) = field(after);
             match name.as_str() {
                 "" if tail.starts_with('[') || (tail.is_empty() && steps.is_empty()) => {}
@@ -52,7 +65,16 @@ impl JsonPath {
 
     /// The fields of a path that has nothing but fields.
     pub(crate) fn fields(&self) -> Option<Vec<&str>> {
-        self.0.iter().map(|step| if let Step::Field(name) = step { Some(name.as_str()) } else { None }).collect()
+        self.0
+            .iter()
+            .map(|step| {
+                if let Step::Field(name) = step {
+                    Some(name.as_str())
+                } else {
+                    None
+                }
+            })
+            .collect()
     }
 }
 
@@ -109,7 +131,11 @@ fn bracket(inner: &str) -> Option<Step> {
         let left = left.trim().strip_prefix('@')?;
         let path = JsonPath::parse(left).ok()?;
         let path = path.fields()?.into_iter().map(str::to_owned).collect();
-        return Some(Step::Filter { path, equal, value: literal(right)? });
+        return Some(Step::Filter {
+            path,
+            equal,
+            value: literal(right)?,
+        });
     }
     match literal(inner)? {
         Value::String(name) => Some(Step::Field(name)),
@@ -123,16 +149,26 @@ impl Step {
         match self {
             Step::Field(name) => value.get(name).into_iter().collect(),
             Step::Index(at) => {
-                let Some(items) = value.as_array() else { return Vec::new() };
+                let Some(items) = value.as_array() else {
+                    return Vec::new();
+                };
                 let at = if *at < 0 { items.len() as i64 + at } else { *at };
-                usize::try_from(at).ok().and_then(|at| items.get(at)).into_iter().collect()
+                usize::try_from(at)
+                    .ok()
+                    .and_then(|at| items.get(at))
+                    .into_iter()
+                    .collect()
             }
             Step::All => match value {
                 Value::Array(items) => items.iter().collect(),
                 Value::Object(map) => map.values().collect(),
                 _ => Vec::new(),
             },
-            Step::Filter { path, equal, value: wanted } => {
+            Step::Filter {
+                path,
+                equal,
+                value: wanted,
+            } => {
                 let matches = |item: &&Value| {
                     let found = path.iter().try_fold(*item, |v, key| v.get(key));
                     found.is_some_and(|found| (found == wanted) == *equal)
@@ -162,7 +198,12 @@ mod tests {
             (".a.l[?(@.type != 'Ready')].v", json!([7])),
             ("{.a.none}", json!([])),
         ] {
-            let found = JsonPath::parse(path).expect(path).find(&object).into_iter().cloned().collect::<Vec<_>>();
+            let found = JsonPath::parse(path)
+                .expect(path)
+                .find(&object)
+                .into_iter()
+                .cloned()
+                .collect::<Vec<_>>();
             assert_eq!(json!(found), want, "{path}");
         }
         assert!(JsonPath::parse(".a[0").is_err());

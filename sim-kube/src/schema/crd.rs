@@ -40,12 +40,17 @@ pub(crate) struct CrdVersion {
 
 impl std::fmt::Debug for CrdVersion {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("CrdVersion").field("has_status", &self.has_status).finish_non_exhaustive()
+        f.debug_struct("CrdVersion")
+            .field("has_status", &self.has_status)
+            .finish_non_exhaustive()
     }
 }
 
 fn dotted(path: &str) -> Vec<String> {
-    path.split('.').filter(|s| !s.is_empty()).map(str::to_owned).collect()
+    path.split('.')
+        .filter(|s| !s.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn columns(version: &Value) -> Vec<Column> {
@@ -77,10 +82,17 @@ fn columns(version: &Value) -> Vec<Column> {
 fn root(raw: &Value) -> Schema {
     let mut schema = parse(raw);
     schema.kind = Some(Type::Object);
-    let string = || Child::Inline(Arc::new(Schema { kind: Some(Type::String), ..Schema::default() }));
+    let string = || {
+        Child::Inline(Arc::new(Schema {
+            kind: Some(Type::String),
+            ..Schema::default()
+        }))
+    };
     schema.properties.insert("apiVersion".into(), string());
     schema.properties.insert("kind".into(), string());
-    schema.properties.insert("metadata".into(), Child::named(builtin::OBJECT_META));
+    schema
+        .properties
+        .insert("metadata".into(), Child::named(builtin::OBJECT_META));
     schema
 }
 
@@ -96,7 +108,10 @@ impl CrdVersion {
         let selectable = version.get("selectableFields").and_then(Value::as_array);
         let selectable = selectable.into_iter().flatten().filter_map(|field| {
             let path = field["jsonPath"].as_str()?;
-            Some((path.trim_start_matches('.').to_owned(), JsonPath::parse(path).ok()?))
+            Some((
+                path.trim_start_matches('.').to_owned(),
+                JsonPath::parse(path).ok()?,
+            ))
         });
         let deprecated = version["deprecated"].as_bool().unwrap_or(false);
         CrdVersion {
@@ -105,7 +120,12 @@ impl CrdVersion {
             has_status: subresources.get("status").is_some(),
             scale,
             selectable: selectable.collect(),
-            deprecated: deprecated.then(|| version["deprecationWarning"].as_str().unwrap_or_default().to_owned()),
+            deprecated: deprecated.then(|| {
+                version["deprecationWarning"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            }),
             raw,
             cel: OnceLock::new(),
         }

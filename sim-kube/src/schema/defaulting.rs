@@ -12,7 +12,9 @@ pub(crate) fn apply_defaults(value: &mut Value, schema: &Schema) {
         Value::Object(map) => {
             for (key, property) in &schema.properties {
                 let property = property.get();
-                let Some(default) = &property.default else { continue };
+                let Some(default) = &property.default else {
+                    continue;
+                };
                 match map.get(key) {
                     None => {
                         map.insert(key.clone(), default.clone());

@@ -13,11 +13,17 @@ pub(super) fn holds(format: &str, text: &str) -> bool {
         "ipv6" => text.parse::<std::net::Ipv6Addr>().is_ok(),
         "cidr" => text.parse::<ipnet::IpNet>().is_ok(),
         "mac" => mac(text),
-        "uri" => text.split_once(':').is_some_and(|(scheme, _)| {
-            scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-                && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
-        }) && !text.contains(' '),
-        "email" => text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && !host.is_empty()),
+        "uri" => {
+            text.split_once(':').is_some_and(|(scheme, _)| {
+                scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+                    && scheme
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+            }) && !text.contains(' ')
+        }
+        "email" => text
+            .split_once('@')
+            .is_some_and(|(user, host)| !user.is_empty() && !host.is_empty()),
         "hostname" => {
             !text.is_empty()
                 && text.len() <= 253
@@ -37,7 +43,9 @@ fn mac(text: &str) -> bool {
     let separator = if text.contains('-') { '-' } else { ':' };
     let parts: Vec<&str> = text.split(separator).collect();
     matches!(parts.len(), 6 | 8 | 20)
-        && parts.iter().all(|p| p.len() == 2 && p.chars().all(|c| c.is_ascii_hexdigit()))
+        && parts
+            .iter()
+            .all(|p| p.len() == 2 && p.chars().all(|c| c.is_ascii_hexdigit()))
 }
 
 /// Go durations, and the "3 days" forms that strfmt adds.
@@ -51,13 +59,18 @@ fn duration(text: &str) -> bool {
         return false;
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(rest.len());
         if digits == 0 {
             return false;
         }
         rest = rest[digits..].trim_start();
         let unit = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-        let known = ["ns", "us", "µs", "ms", "s", "m", "h", "d", "w", "days", "day", "hours", "hour", "minutes", "min", "seconds", "sec", "weeks", "week"];
+        let known = [
+            "ns", "us", "µs", "ms", "s", "m", "h", "d", "w", "days", "day", "hours", "hour", "minutes",
+            "min", "seconds", "sec", "weeks", "week",
+        ];
         if !known.contains(&rest[..unit].trim()) {
             return false;
         }

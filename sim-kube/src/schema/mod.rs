@@ -76,7 +76,10 @@ pub(crate) struct Named {
 
 impl Child {
     pub(crate) fn named(name: &str) -> Child {
-        Child::Named(Arc::new(Named { name: name.to_owned(), found: OnceLock::new() }))
+        Child::Named(Arc::new(Named {
+            name: name.to_owned(),
+            found: OnceLock::new(),
+        }))
     }
 
     pub(crate) fn get(&self) -> &Schema {
@@ -95,7 +98,10 @@ pub(crate) struct Pattern {
 
 impl Pattern {
     fn new(text: &str) -> Pattern {
-        Pattern { text: text.to_owned(), compiled: OnceLock::new() }
+        Pattern {
+            text: text.to_owned(),
+            compiled: OnceLock::new(),
+        }
     }
 
     /// A pattern that the engine cannot compile matches everything; creation of the CRD has warned of it.
@@ -105,7 +111,9 @@ impl Pattern {
     }
 
     pub(crate) fn is_valid(&self) -> bool {
-        self.compiled.get_or_init(|| Regex::new(&self.text).ok()).is_some()
+        self.compiled
+            .get_or_init(|| Regex::new(&self.text).ok())
+            .is_some()
     }
 }
 
@@ -162,16 +170,14 @@ impl Schema {
     }
 
     pub(crate) fn property(&self, key: &str) -> Option<&Schema> {
-        self.properties.get(key).or(self.additional.as_ref()).map(Child::get)
+        self.properties
+            .get(key)
+            .or(self.additional.as_ref())
+            .map(Child::get)
     }
 
     pub(crate) fn item(&self) -> Option<&Schema> {
         self.items.as_ref().map(Child::get)
-    }
-
-    /// The schema at a simple path such as `spec.replicas`.
-    pub(crate) fn at<'a>(&'a self, path: &[&str]) -> Option<&'a Schema> {
-        path.iter().try_fold(self, |schema, key| schema.property(key))
     }
 }
 
@@ -179,7 +185,11 @@ pub(crate) use parse::parse;
 
 /// `a.b`, `[0]` and `[key]` joined as `field.Path` prints them.
 pub(crate) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 pub(crate) fn index(path: &str, at: usize) -> String {

@@ -31,7 +31,13 @@ fn reference(value: &Value) -> Option<&str> {
 }
 
 fn children(value: &Value, key: &str) -> Vec<Child> {
-    value.get(key).and_then(Value::as_array).into_iter().flatten().map(child).collect()
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(child)
+        .collect()
 }
 
 fn type_of(value: &Value) -> Option<Type> {
@@ -59,13 +65,21 @@ fn limits(value: &Value) -> Option<Box<Limits>> {
         multiple_of: f64_of("multipleOf"),
         min_length: number(value, "minLength"),
         max_length: number(value, "maxLength"),
-        pattern: value.get("pattern").and_then(Value::as_str).filter(|p| !p.is_empty()).map(Pattern::new),
+        pattern: value
+            .get("pattern")
+            .and_then(Value::as_str)
+            .filter(|p| !p.is_empty())
+            .map(Pattern::new),
         min_items: number(value, "minItems"),
         max_items: number(value, "maxItems"),
         unique_items: flag(value, "uniqueItems"),
         min_properties: number(value, "minProperties"),
         max_properties: number(value, "maxProperties"),
-        one_of_values: value.get("enum").and_then(Value::as_array).cloned().unwrap_or_default(),
+        one_of_values: value
+            .get("enum")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default(),
         all_of: children(value, "allOf"),
         any_of: children(value, "anyOf"),
         one_of: children(value, "oneOf"),
@@ -95,7 +109,13 @@ fn list_type(value: &Value) -> ListType {
         Some("set") => ListType::Set,
         Some("map") => {
             let keys = value.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
-            ListType::Map(keys.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect())
+            ListType::Map(
+                keys.into_iter()
+                    .flatten()
+                    .filter_map(Value::as_str)
+                    .map(str::to_owned)
+                    .collect(),
+            )
         }
         _ => ListType::Atomic,
     }
@@ -114,8 +134,15 @@ pub(crate) fn parse(value: &Value) -> Schema {
     let mut schema = Schema {
         kind: type_of(value),
         format: text(value, "format"),
-        properties: properties.into_iter().flatten().map(|(k, v)| (k.clone(), child(v))).collect(),
-        additional: value.get("additionalProperties").filter(|v| **v != Value::Bool(false)).map(child),
+        properties: properties
+            .into_iter()
+            .flatten()
+            .map(|(k, v)| (k.clone(), child(v)))
+            .collect(),
+        additional: value
+            .get("additionalProperties")
+            .filter(|v| **v != Value::Bool(false))
+            .map(child),
         items: value.get("items").map(child),
         required: value
             .get("required")
@@ -142,10 +169,20 @@ pub(crate) fn parse(value: &Value) -> Schema {
         || schema.additional.as_ref().is_some_and(has_defaults)
         || schema.items.as_ref().is_some_and(has_defaults);
     if schema.embedded_resource {
-        let string = || Child::Inline(Arc::new(Schema { kind: Some(Type::String), ..Schema::default() }));
-        schema.properties.entry("apiVersion".into()).or_insert_with(string);
+        let string = || {
+            Child::Inline(Arc::new(Schema {
+                kind: Some(Type::String),
+                ..Schema::default()
+            }))
+        };
+        schema
+            .properties
+            .entry("apiVersion".into())
+            .or_insert_with(string);
         schema.properties.entry("kind".into()).or_insert_with(string);
-        schema.properties.insert("metadata".into(), Child::named(super::builtin::OBJECT_META));
+        schema
+            .properties
+            .insert("metadata".into(), Child::named(super::builtin::OBJECT_META));
     }
     schema
 }

@@ -53,5 +53,9 @@ fn walk(value: &mut Value, schema: &Schema, path: &str, unknown: &mut Vec<String
 
 /// Strict decoding errors name map keys with a dot, unless the key itself holds one.
 fn keyed_or_dotted(path: &str, key: &str) -> String {
-    if key.contains('.') { keyed(path, key) } else { join(path, key) }
+    if key.contains('.') {
+        keyed(path, key)
+    } else {
+        join(path, key)
+    }
 }

@@ -14,9 +14,16 @@ pub(crate) fn check(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
     if schema["type"].as_str() != Some("object") {
         let found = schema.get("type").cloned().unwrap_or_else(|| "".into());
         if found == "" {
-            causes.push(Cause::required(format!("{path}.type"), "must not be empty at the root"));
+            causes.push(Cause::required(
+                format!("{path}.type"),
+                "must not be empty at the root",
+            ));
         } else {
-            causes.push(Cause::invalid(format!("{path}.type"), &found, "must be object at the root"));
+            causes.push(Cause::invalid(
+                format!("{path}.type"),
+                &found,
+                "must be object at the root",
+            ));
         }
     }
     node(schema, path, 0, causes);
@@ -32,7 +39,8 @@ fn node(schema: &Value, path: &str, depth: usize, causes: &mut Vec<Cause>) {
         return;
     }
     let kind = schema.get("type").and_then(Value::as_str).unwrap_or_default();
-    let free = flag(schema, "x-kubernetes-int-or-string") || flag(schema, "x-kubernetes-preserve-unknown-fields");
+    let free =
+        flag(schema, "x-kubernetes-int-or-string") || flag(schema, "x-kubernetes-preserve-unknown-fields");
     if kind.is_empty() && !free && depth > 0 {
         let what = if schema.get("properties").is_some() || schema.get("additionalProperties").is_some() {
             "must not be empty for specified object fields"
@@ -43,10 +51,21 @@ fn node(schema: &Value, path: &str, depth: usize, causes: &mut Vec<Cause>) {
         };
         causes.push(Cause::required(format!("{path}.type"), what));
     }
-    if !kind.is_empty() && !matches!(kind, "object" | "array" | "string" | "integer" | "number" | "boolean") {
-        let allowed: Vec<Value> =
-            ["array", "boolean", "integer", "number", "object", "string"].iter().map(|s| Value::from(*s)).collect();
-        causes.push(Cause::not_supported(format!("{path}.type"), &kind.into(), &allowed));
+    if !kind.is_empty()
+        && !matches!(
+            kind,
+            "object" | "array" | "string" | "integer" | "number" | "boolean"
+        )
+    {
+        let allowed: Vec<Value> = ["array", "boolean", "integer", "number", "object", "string"]
+            .iter()
+            .map(|s| Value::from(*s))
+            .collect();
+        causes.push(Cause::not_supported(
+            format!("{path}.type"),
+            &kind.into(),
+            &allowed,
+        ));
     }
     if kind == "array" && schema.get("items").is_none() {
         causes.push(Cause::required(format!("{path}.items"), "must be specified"));
@@ -61,7 +80,11 @@ fn node(schema: &Value, path: &str, depth: usize, causes: &mut Vec<Cause>) {
     if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
         && !Pattern::new(pattern).is_valid()
     {
-        causes.push(Cause::invalid(format!("{path}.pattern"), &pattern.into(), "must be a valid regular expression"));
+        causes.push(Cause::invalid(
+            format!("{path}.pattern"),
+            &pattern.into(),
+            "must be a valid regular expression",
+        ));
     }
     lists(schema, path, kind, causes);
     rules(schema, path, causes);
@@ -69,10 +92,16 @@ fn node(schema: &Value, path: &str, depth: usize, causes: &mut Vec<Cause>) {
 }
 
 fn lists(schema: &Value, path: &str, kind: &str, causes: &mut Vec<Cause>) {
-    let Some(list_type) = schema.get("x-kubernetes-list-type").and_then(Value::as_str) else { return };
+    let Some(list_type) = schema.get("x-kubernetes-list-type").and_then(Value::as_str) else {
+        return;
+    };
     let at = format!("{path}.x-kubernetes-list-type");
     if kind != "array" {
-        causes.push(Cause::invalid(format!("{path}.type"), &kind.into(), "must be array if x-kubernetes-list-type is specified"));
+        causes.push(Cause::invalid(
+            format!("{path}.type"),
+            &kind.into(),
+            "must be array if x-kubernetes-list-type is specified",
+        ));
     }
     match list_type {
         "atomic" | "set" => {}
@@ -80,12 +109,19 @@ fn lists(schema: &Value, path: &str, kind: &str, causes: &mut Vec<Cause>) {
             let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
             if keys.is_none_or(Vec::is_empty) {
                 let at = format!("{path}.x-kubernetes-list-map-keys");
-                causes.push(Cause::required(at, "must not be empty if x-kubernetes-list-type is map"));
+                causes.push(Cause::required(
+                    at,
+                    "must not be empty if x-kubernetes-list-type is map",
+                ));
             }
             for key in keys.into_iter().flatten().filter_map(Value::as_str) {
                 if schema["items"]["properties"].get(key).is_none() {
                     let at = format!("{path}.x-kubernetes-list-map-keys[0]");
-                    causes.push(Cause::invalid(at, &key.into(), "entries must all be names of item properties"));
+                    causes.push(Cause::invalid(
+                        at,
+                        &key.into(),
+                        "entries must all be names of item properties",
+                    ));
                 }
             }
         }
@@ -104,21 +140,47 @@ fn rules(schema: &Value, path: &str, causes: &mut Vec<Cause>) {
         if text.trim().is_empty() {
             causes.push(Cause::required(path, "rule is not specified"));
         } else if let Err(error) = Program::compile(text) {
-            causes.push(Cause::invalid(path, &text.into(), format!("compilation failed: {error}")));
+            causes.push(Cause::invalid(
+                path,
+                &text.into(),
+                format!("compilation failed: {error}"),
+            ));
         }
     }
 }
 
 fn children(schema: &Value, path: &str, depth: usize, causes: &mut Vec<Cause>) {
-    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
-        node(property, &keyed(&format!("{path}.properties"), name), depth + 1, causes);
+    for (name, property) in schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        node(
+            property,
+            &keyed(&format!("{path}.properties"), name),
+            depth + 1,
+            causes,
+        );
     }
     if let Some(additional @ Value::Object(_)) = schema.get("additionalProperties") {
-        if schema.get("properties").and_then(Value::as_object).is_some_and(|p| !p.is_empty()) {
+        if schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .is_some_and(|p| !p.is_empty())
+        {
             let at = format!("{path}.additionalProperties");
-            causes.push(Cause::forbidden(at, "additionalProperties and properties are mutual exclusive"));
+            causes.push(Cause::forbidden(
+                at,
+                "additionalProperties and properties are mutual exclusive",
+            ));
         }
-        node(additional, &format!("{path}.additionalProperties"), depth + 1, causes);
+        node(
+            additional,
+            &format!("{path}.additionalProperties"),
+            depth + 1,
+            causes,
+        );
     }
     if let Some(items) = schema.get("items") {
         node(items, &format!("{path}.items"), depth + 1, causes);
@@ -137,7 +199,11 @@ pub(crate) fn check_paths(version: &Value, path: &str, causes: &mut Vec<Cause>) 
         }
         let text = column["jsonPath"].as_str().unwrap_or_default();
         if let Err(error) = JsonPath::parse(text) {
-            causes.push(Cause::invalid(format!("{path}.jsonPath"), &text.into(), format!("is an invalid JSON path: {error}")));
+            causes.push(Cause::invalid(
+                format!("{path}.jsonPath"),
+                &text.into(),
+                format!("is an invalid JSON path: {error}"),
+            ));
         }
     }
 }

@@ -27,11 +27,23 @@ fn go_type(schema: &Schema) -> String {
         Type::Number => "float64".into(),
         Type::Integer if schema.format.as_deref() == Some("int32") => "int32".into(),
         Type::Integer => "int64".into(),
-        Type::Array => format!("[]{}", schema.item().map_or_else(|| "interface {}".into(), go_type)),
+        Type::Array => format!(
+            "[]{}",
+            schema.item().map_or_else(|| "interface {}".into(), go_type)
+        ),
         Type::Object if schema.additional.is_some() => {
-            format!("map[string]{}", schema.additional.as_ref().map_or_else(String::new, |a| go_type(a.get())))
+            format!(
+                "map[string]{}",
+                schema
+                    .additional
+                    .as_ref()
+                    .map_or_else(String::new, |a| go_type(a.get()))
+            )
         }
-        Type::Object => schema.go_name.clone().map_or_else(|| "struct".into(), |name| format!("v1.{name}")),
+        Type::Object => schema
+            .go_name
+            .clone()
+            .map_or_else(|| "struct".into(), |name| format!("v1.{name}")),
         Type::IntOrString | Type::Any => "interface {}".into(),
     }
 }
@@ -55,19 +67,30 @@ fn walk(value: &Value, schema: &Schema, owner: &str, path: &str) -> Option<Strin
         return None;
     }
     if !fits(value, schema) {
-        let field = if owner.is_empty() { path.to_owned() } else { format!("{owner}.{path}") };
+        let field = if owner.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{owner}.{path}")
+        };
         let what = match value {
             Value::Number(n) if schema.ty() == Type::Integer => format!("number {n}"),
             other => json_name(other).to_owned(),
         };
-        return Some(format!("json: cannot unmarshal {what} into Go struct field {field} of type {}", go_type(schema)));
+        return Some(format!(
+            "json: cannot unmarshal {what} into Go struct field {field} of type {}",
+            go_type(schema)
+        ));
     }
     let owner = schema.go_name.as_deref().unwrap_or(owner);
     match value {
         Value::Object(map) => map.iter().find_map(|(key, child)| {
             let property = schema.property(key)?;
             // Go names the field, not the key of a map.
-            let at = if schema.properties.contains_key(key) { super::join(path, key) } else { path.to_owned() };
+            let at = if schema.properties.contains_key(key) {
+                super::join(path, key)
+            } else {
+                path.to_owned()
+            };
             walk(child, property, owner, &at)
         }),
         Value::Array(items) => {

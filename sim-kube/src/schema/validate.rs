@@ -68,7 +68,13 @@ fn walk(value: &Value, old: Option<&Value>, schema: &Schema, path: &str, causes:
     }
 }
 
-fn walk_object(map: &Map<String, Value>, old: Option<&Value>, schema: &Schema, path: &str, causes: &mut Vec<Cause>) {
+fn walk_object(
+    map: &Map<String, Value>,
+    old: Option<&Value>,
+    schema: &Schema,
+    path: &str,
+    causes: &mut Vec<Cause>,
+) {
     for key in &schema.required {
         if !map.contains_key(key) {
             causes.push(Cause::required(join(path, key), ""));
@@ -84,7 +90,12 @@ fn walk_object(map: &Map<String, Value>, old: Option<&Value>, schema: &Schema, p
     }
     if schema.embedded_resource {
         for key in ["apiVersion", "kind"] {
-            if map.get(key).and_then(Value::as_str).unwrap_or_default().is_empty() {
+            if map
+                .get(key)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .is_empty()
+            {
                 causes.push(Cause::required(join(path, key), "must not be empty"));
             }
         }
@@ -101,7 +112,9 @@ fn walk_list(items: &[Value], old: Option<&Value>, schema: &Schema, path: &str, 
     let identity = |item: &Value| match &schema.list_type {
         ListType::Set => Some(item.clone()),
         ListType::Map(keys) => {
-            let pairs = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
+            let pairs = keys
+                .iter()
+                .filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
             Some(Value::Object(pairs.collect()))
         }
         ListType::Atomic => None,
@@ -120,15 +133,17 @@ fn walk_list(items: &[Value], old: Option<&Value>, schema: &Schema, path: &str, 
 /// The old item that a new one continues: by key in a map list, by value in a set, by place if unchanged.
 fn correlate<'a>(old: &'a Value, item: &Value, at: usize, list_type: &ListType) -> Option<&'a Value> {
     match list_type {
-        ListType::Map(keys) => {
-            old.as_array()?.iter().find(|candidate| keys.iter().all(|key| candidate.get(key) == item.get(key)))
-        }
+        ListType::Map(keys) => old
+            .as_array()?
+            .iter()
+            .find(|candidate| keys.iter().all(|key| candidate.get(key) == item.get(key))),
         _ => old.get(at),
     }
 }
 
 fn check_limits(value: &Value, limits: &Limits, path: &str, causes: &mut Vec<Cause>) {
-    let mut invalid = |text: String| causes.push(Cause::invalid(path, value, format!("{path} in body {text}")));
+    let mut invalid =
+        |text: String| causes.push(Cause::invalid(path, value, format!("{path} in body {text}")));
     if let Some(number) = value.as_f64() {
         if let Some(minimum) = limits.minimum {
             if limits.exclusive_minimum && number <= minimum {
@@ -153,7 +168,13 @@ fn check_limits(value: &Value, limits: &Limits, path: &str, causes: &mut Vec<Cau
     }
     match value {
         Value::String(text) => check_text(text, value, limits, path, causes),
-        Value::Array(items) => check_count(items.len(), "items", (limits.min_items, limits.max_items), path, causes),
+        Value::Array(items) => check_count(
+            items.len(),
+            "items",
+            (limits.min_items, limits.max_items),
+            path,
+            causes,
+        ),
         Value::Object(map) => {
             let bounds = (limits.min_properties, limits.max_properties);
             check_count(map.len(), "properties", bounds, path, causes);
@@ -175,7 +196,11 @@ fn check_text(text: &str, value: &Value, limits: &Limits, path: &str, causes: &m
     if let Some(limit) = limits.min_length
         && length < limit
     {
-        causes.push(Cause::invalid(path, value, format!("{path} in body should be at least {limit} chars long")));
+        causes.push(Cause::invalid(
+            path,
+            value,
+            format!("{path} in body should be at least {limit} chars long"),
+        ));
     }
     if let Some(limit) = limits.max_length
         && length > limit
@@ -185,7 +210,11 @@ fn check_text(text: &str, value: &Value, limits: &Limits, path: &str, causes: &m
     if let Some(pattern) = &limits.pattern
         && !pattern.matches(text)
     {
-        causes.push(Cause::invalid(path, value, format!("{path} in body should match '{}'", pattern.text)));
+        causes.push(Cause::invalid(
+            path,
+            value,
+            format!("{path} in body should match '{}'", pattern.text),
+        ));
     }
 }
 
@@ -199,7 +228,11 @@ fn check_count(
     if let Some(limit) = min
         && (count as u64) < limit
     {
-        causes.push(Cause::invalid(path, &count.into(), format!("{path} in body should have at least {limit} {noun}")));
+        causes.push(Cause::invalid(
+            path,
+            &count.into(),
+            format!("{path} in body should have at least {limit} {noun}"),
+        ));
     }
     if let Some(limit) = max
         && count as u64 > limit
@@ -226,8 +259,12 @@ fn check_combinators(value: &Value, limits: &Limits, path: &str, causes: &mut Ve
     if !limits.one_of.is_empty() {
         match limits.one_of.iter().filter(|s| passes(value, s, path)).count() {
             1 => {}
-            0 => complain(format!("{path:?} must validate one and only one schema (oneOf). Found none valid")),
-            many => complain(format!("{path:?} must validate one and only one schema (oneOf). Found {many} valid alternatives")),
+            0 => complain(format!(
+                "{path:?} must validate one and only one schema (oneOf). Found none valid"
+            )),
+            many => complain(format!(
+                "{path:?} must validate one and only one schema (oneOf). Found {many} valid alternatives"
+            )),
         }
     }
     if let Some(not) = &limits.not
@@ -242,5 +279,9 @@ fn check_combinators(value: &Value, limits: &Limits, path: &str, causes: &mut Ve
 
 /// Numbers as Go's `%v` prints whole floats.
 fn plain(number: f64) -> String {
-    if number.fract() == 0.0 && number.abs() < 1e15 { format!("{number:.0}") } else { number.to_string() }
+    if number.fract() == 0.0 && number.abs() < 1e15 {
+        format!("{number:.0}")
+    } else {
+        number.to_string()
+    }
 }

@@ -44,7 +44,12 @@ pub(crate) struct Event {
 
 impl Event {
     pub(crate) fn new(kind: EventKind, object: Obj, previous: Option<Obj>) -> Event {
-        Event { kind, object, previous, line: OnceLock::new() }
+        Event {
+            kind,
+            object,
+            previous,
+            line: OnceLock::new(),
+        }
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -53,7 +58,9 @@ impl Event {
 
     /// The line that unfiltered watchers of the storage version get, made once for all of them.
     pub(crate) fn line(&self) -> Bytes {
-        self.line.get_or_init(|| line(self.kind.name(), &self.object.json())).clone()
+        self.line
+            .get_or_init(|| line(self.kind.name(), &self.object.json()))
+            .clone()
     }
 
     fn weight(&self) -> usize {
@@ -108,8 +115,11 @@ impl Log {
         let weight = event.weight();
         kept.weight += weight;
         kept.events.push_back((weight, Arc::new(event)));
-        while kept.events.len() > self.count_max || (kept.weight > BYTES_MAX && kept.events.len() > KEEP_MIN) {
-            let Some((weight, oldest)) = kept.events.pop_front() else { break };
+        while kept.events.len() > self.count_max || (kept.weight > BYTES_MAX && kept.events.len() > KEEP_MIN)
+        {
+            let Some((weight, oldest)) = kept.events.pop_front() else {
+                break;
+            };
             kept.weight -= weight;
             kept.evicted = oldest.version();
         }
@@ -143,7 +153,15 @@ impl Log {
         if cursor < kept.evicted {
             return Read::Expired;
         }
-        let from = kept.events.partition_point(|(_, event)| event.version() <= cursor);
-        Read::Events(kept.events.range(from..).take(max).map(|(_, event)| event.clone()).collect())
+        let from = kept
+            .events
+            .partition_point(|(_, event)| event.version() <= cursor);
+        Read::Events(
+            kept.events
+                .range(from..)
+                .take(max)
+                .map(|(_, event)| event.clone())
+                .collect(),
+        )
     }
 }

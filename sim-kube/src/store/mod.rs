@@ -62,16 +62,20 @@ pub(crate) struct Snapshot {
 impl State {
     fn bucket(&mut self, storage: &StorageId, history: usize) -> &mut Bucket {
         let start = self.version;
-        self.buckets
-            .entry(storage.clone())
-            .or_insert_with(|| Bucket { objects: BTreeMap::new(), log: Arc::new(Log::new(history, start)) })
+        self.buckets.entry(storage.clone()).or_insert_with(|| Bucket {
+            objects: BTreeMap::new(),
+            log: Arc::new(Log::new(history, start)),
+        })
     }
 }
 
 impl Store {
     /// `history` bounds the events kept per resource; a watch that starts before them gets 410.
     pub(crate) fn new(history: usize) -> Store {
-        let state = State { version: 1, ..State::default() };
+        let state = State {
+            version: 1,
+            ..State::default()
+        };
         Store {
             state: RwLock::new(state),
             committed: AtomicU64::new(1),
@@ -100,17 +104,28 @@ impl Store {
     }
 
     pub(crate) fn get(&self, storage: &str, namespace: &str, name: &str) -> Option<Obj> {
-        self.read().buckets.get(storage)?.objects.get(&Key::new(namespace, name)).cloned()
+        self.read()
+            .buckets
+            .get(storage)?
+            .objects
+            .get(&Key::new(namespace, name))
+            .cloned()
     }
 
     /// All objects of a namespace, or of all namespaces if it is empty.
     pub(crate) fn list(&self, storage: &str, namespace: &str) -> Snapshot {
         let state = self.read();
         let objects = match state.buckets.get(storage) {
-            Some(bucket) => range(&bucket.objects, namespace, None).map(|(_, o)| o.clone()).collect(),
+            Some(bucket) => range(&bucket.objects, namespace, None)
+                .map(|(_, o)| o.clone())
+                .collect(),
             None => Vec::new(),
         };
-        Snapshot { objects, version: state.version, remaining: 0 }
+        Snapshot {
+            objects,
+            version: state.version,
+            remaining: 0,
+        }
     }
 
     /// Up to `limit` objects after key `after` that `keep` wants.
@@ -123,8 +138,14 @@ impl Store {
         keep: &dyn Fn(&Object) -> bool,
     ) -> Snapshot {
         let state = self.read();
-        let mut snapshot = Snapshot { objects: Vec::new(), version: state.version, remaining: 0 };
-        let Some(bucket) = state.buckets.get(storage) else { return snapshot };
+        let mut snapshot = Snapshot {
+            objects: Vec::new(),
+            version: state.version,
+            remaining: 0,
+        };
+        let Some(bucket) = state.buckets.get(storage) else {
+            return snapshot;
+        };
         for (_, object) in range(&bucket.objects, namespace, after) {
             if snapshot.objects.len() == limit {
                 snapshot.remaining += 1;
@@ -138,10 +159,15 @@ impl Store {
     /// The objects as they were at `version`, rebuilt by undoing the log; `None` if it no longer reaches back.
     pub(crate) fn list_at(&self, storage: &str, namespace: &str, version: u64) -> Option<BTreeMap<Key, Obj>> {
         let state = self.read();
-        let Some(bucket) = state.buckets.get(storage) else { return Some(BTreeMap::new()) };
-        let mut objects: BTreeMap<Key, Obj> =
-            range(&bucket.objects, namespace, None).map(|(k, o)| (k.clone(), o.clone())).collect();
-        let Read::Events(events) = bucket.log.read_after(version, usize::MAX) else { return None };
+        let Some(bucket) = state.buckets.get(storage) else {
+            return Some(BTreeMap::new());
+        };
+        let mut objects: BTreeMap<Key, Obj> = range(&bucket.objects, namespace, None)
+            .map(|(k, o)| (k.clone(), o.clone()))
+            .collect();
+        let Read::Events(events) = bucket.log.read_after(version, usize::MAX) else {
+            return None;
+        };
         for event in events.iter().rev() {
             let key = event.object.key();
             if !namespace.is_empty() && &*key.namespace != namespace {
@@ -174,7 +200,13 @@ impl Store {
         self.replace(storage, expected, EventKind::Deleted, last)
     }
 
-    fn replace(&self, storage: &StorageId, expected: u64, kind: EventKind, value: Value) -> Result<Obj, Refused> {
+    fn replace(
+        &self,
+        storage: &StorageId,
+        expected: u64,
+        kind: EventKind,
+        value: Value,
+    ) -> Result<Obj, Refused> {
         let key = Key::of(&value);
         let mut state = self.write();
         match state.bucket(storage, self.history).objects.get(&key) {
@@ -194,7 +226,13 @@ impl Store {
             _ => bucket.objects.insert(key.clone(), object.clone()),
         };
         let log = bucket.log.clone();
-        let change = owners::Change { storage, key: &key, kind, old: previous.as_deref(), new: &object };
+        let change = owners::Change {
+            storage,
+            key: &key,
+            kind,
+            old: previous.as_deref(),
+            new: &object,
+        };
         state.owners.record(&change, &self.orphans);
         log.append(Event::new(kind, object.clone(), previous));
         self.committed.store(version, Ordering::Release);
@@ -225,7 +263,10 @@ impl Store {
     /// Every resource that holds an object in `namespace`.
     pub(crate) fn storages_with(&self, namespace: &str) -> Vec<(StorageId, usize)> {
         let state = self.read();
-        let counts = state.buckets.iter().map(|(id, b)| (id.clone(), range(&b.objects, namespace, None).count()));
+        let counts = state
+            .buckets
+            .iter()
+            .map(|(id, b)| (id.clone(), range(&b.objects, namespace, None).count()));
         counts.filter(|(_, count)| *count > 0).collect()
     }
 }
@@ -239,7 +280,9 @@ fn range<'a>(
         Some(key) => Bound::Excluded(key.clone()),
         None => Bound::Included(Key::new(namespace, "")),
     };
-    objects.range((from, Bound::Unbounded)).take_while(move |(k, _)| namespace.is_empty() || &*k.namespace == namespace)
+    objects
+        .range((from, Bound::Unbounded))
+        .take_while(move |(k, _)| namespace.is_empty() || &*k.namespace == namespace)
 }
 
 #[cfg(test)]

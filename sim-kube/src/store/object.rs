@@ -15,12 +15,18 @@ pub(crate) struct Key {
 
 impl Key {
     pub(crate) fn new(namespace: &str, name: &str) -> Key {
-        Key { namespace: namespace.into(), name: name.into() }
+        Key {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     pub(crate) fn of(value: &Value) -> Key {
         let metadata = &value["metadata"];
-        Key::new(metadata["namespace"].as_str().unwrap_or_default(), metadata["name"].as_str().unwrap_or_default())
+        Key::new(
+            metadata["namespace"].as_str().unwrap_or_default(),
+            metadata["name"].as_str().unwrap_or_default(),
+        )
     }
 }
 
@@ -37,7 +43,11 @@ impl Object {
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".into(), version.to_string().into());
         }
-        Object { value, version, json: OnceLock::new() }
+        Object {
+            value,
+            version,
+            json: OnceLock::new(),
+        }
     }
 
     pub(crate) fn key(&self) -> Key {
@@ -65,7 +75,9 @@ impl Object {
     }
 
     pub(crate) fn json(&self) -> Bytes {
-        self.json.get_or_init(|| Bytes::from(serde_json::to_vec(&self.value).unwrap_or_default())).clone()
+        self.json
+            .get_or_init(|| Bytes::from(serde_json::to_vec(&self.value).unwrap_or_default()))
+            .clone()
     }
 
     /// Bytes that keeping this object costs, near enough for bounding the log: an object that nobody

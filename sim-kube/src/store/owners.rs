@@ -31,7 +31,10 @@ pub(crate) struct Orphans {
 
 impl Orphans {
     pub(crate) fn push(&self, orphan: Orphan) {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner).insert(orphan);
+        self.queue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(orphan);
         self.bell.notify_one();
     }
 
@@ -53,8 +56,13 @@ pub(super) struct Change<'a> {
 }
 
 fn owner_uids(object: &Object) -> impl Iterator<Item = &str> {
-    let references = object.value["metadata"].get("ownerReferences").and_then(|r| r.as_array());
-    references.into_iter().flatten().filter_map(|reference| reference["uid"].as_str())
+    let references = object.value["metadata"]
+        .get("ownerReferences")
+        .and_then(|r| r.as_array());
+    references
+        .into_iter()
+        .flatten()
+        .filter_map(|reference| reference["uid"].as_str())
 }
 
 impl Owners {
@@ -67,7 +75,10 @@ impl Owners {
     }
 
     pub(super) fn record(&mut self, change: &Change<'_>, orphans: &Orphans) {
-        let me = || Orphan { storage: change.storage.clone(), key: change.key.clone() };
+        let me = || Orphan {
+            storage: change.storage.clone(),
+            key: change.key.clone(),
+        };
         let deleted = change.kind == EventKind::Deleted;
         for uid in change.old.into_iter().flat_map(owner_uids) {
             if let Some(set) = self.dependents.get_mut(uid) {
@@ -104,7 +115,9 @@ impl Owners {
 }
 
 fn waits_for_dependents(object: &Object) -> bool {
-    let finalizers = object.value["metadata"].get("finalizers").and_then(|f| f.as_array());
+    let finalizers = object.value["metadata"]
+        .get("finalizers")
+        .and_then(|f| f.as_array());
     object.is_deleting()
         && finalizers
             .into_iter()

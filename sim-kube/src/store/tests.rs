@@ -17,12 +17,23 @@ fn compare_and_swap() {
     let store = Store::new(100);
     let a = store.create(&id(), named("n", "a")).expect("first create");
     assert_eq!(store.create(&id(), named("n", "a")).unwrap_err(), Refused::Exists);
-    let b = store.update(&id(), a.version, named("n", "a")).expect("fresh update");
+    let b = store
+        .update(&id(), a.version, named("n", "a"))
+        .expect("fresh update");
     assert!(b.version > a.version);
-    assert_eq!(store.update(&id(), a.version, named("n", "a")).unwrap_err(), Refused::Stale);
+    assert_eq!(
+        store.update(&id(), a.version, named("n", "a")).unwrap_err(),
+        Refused::Stale
+    );
     let gone = store.delete(&id(), b.version, b.value.clone()).expect("delete");
-    assert_eq!(gone.value["metadata"]["resourceVersion"], gone.version.to_string());
-    assert_eq!(store.update(&id(), b.version, named("n", "a")).unwrap_err(), Refused::Missing);
+    assert_eq!(
+        gone.value["metadata"]["resourceVersion"],
+        gone.version.to_string()
+    );
+    assert_eq!(
+        store.update(&id(), b.version, named("n", "a")).unwrap_err(),
+        Refused::Missing
+    );
 }
 
 #[test]
@@ -31,7 +42,14 @@ fn namespaces_do_not_leak() {
     for (ns, name) in [("a", "x"), ("ab", "y"), ("b", "z"), ("", "w")] {
         store.create(&id(), named(ns, name)).expect("create");
     }
-    let names = |ns: &str| store.list("g/things", ns).objects.iter().map(|o| o.name().to_owned()).collect::<Vec<_>>();
+    let names = |ns: &str| {
+        store
+            .list("g/things", ns)
+            .objects
+            .iter()
+            .map(|o| o.name().to_owned())
+            .collect::<Vec<_>>()
+    };
     assert_eq!(names("a"), ["x"]);
     assert_eq!(names("ab"), ["y"]);
     assert_eq!(names(""), ["w", "x", "y", "z"]);
@@ -46,7 +64,9 @@ fn a_cursor_behind_the_log_expires() {
     }
     let log = store.log(&id());
     assert!(matches!(log.read_after(first - 1, 10), Read::Expired));
-    let Read::Events(events) = log.read_after(first, 10) else { panic!("{first} is the last evicted version") };
+    let Read::Events(events) = log.read_after(first, 10) else {
+        panic!("{first} is the last evicted version")
+    };
     assert_eq!(events.len(), 3);
     assert!(store.list_at("g/things", "n", first - 1).is_none());
 }
@@ -59,7 +79,10 @@ fn lists_in_the_past() {
     store.delete(&id(), a.version, a.value.clone()).expect("delete");
     store.create(&id(), named("n", "c")).expect("create");
     let then = store.list_at("g/things", "n", b.version).expect("within history");
-    assert_eq!(then.keys().map(|k| k.name.to_string()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(
+        then.keys().map(|k| k.name.to_string()).collect::<Vec<_>>(),
+        ["a", "b"]
+    );
 }
 
 #[test]
@@ -70,7 +93,14 @@ fn orphans_are_found_without_a_scan() {
     child["metadata"]["ownerReferences"] = json!([{"uid": "n-owner"}]);
     store.create(&id(), child).expect("create");
     assert!(store.orphans().take().is_empty(), "the owner lives");
-    store.delete(&id(), owner.version, owner.value.clone()).expect("delete");
-    let orphans: Vec<_> = store.orphans().take().into_iter().map(|o| o.key.name.to_string()).collect();
+    store
+        .delete(&id(), owner.version, owner.value.clone())
+        .expect("delete");
+    let orphans: Vec<_> = store
+        .orphans()
+        .take()
+        .into_iter()
+        .map(|o| o.key.name.to_string())
+        .collect();
     assert_eq!(orphans, ["child"]);
 }

@@ -13,7 +13,9 @@ use crate::registry::Resource;
 static COLUMNS: LazyLock<BTreeMap<String, Vec<(String, String, String, i64)>>> = LazyLock::new(|| {
     let mut all = BTreeMap::new();
     for line in include_str!("../../data/columns.tsv").lines().skip(1) {
-        let Some((resource, columns)) = line.split_once('\t') else { continue };
+        let Some((resource, columns)) = line.split_once('\t') else {
+            continue;
+        };
         let columns = columns.split(" | ").map(|column| {
             // `Port(s)` and `Created At` hold no colon; the parts after the name do not hold any either.
             let mut parts = column.split(':').map(str::to_owned);
@@ -29,13 +31,18 @@ static COLUMNS: LazyLock<BTreeMap<String, Vec<(String, String, String, i64)>>> =
 });
 
 fn key(resource: &Resource) -> String {
-    let group = if resource.group.is_empty() { "core" } else { &resource.group };
+    let group = if resource.group.is_empty() {
+        "core"
+    } else {
+        &resource.group
+    };
     format!("{group}/{} {}", resource.version, resource.plural)
 }
 
 /// Kinds without a printer of their own show name and creation time.
 fn fallback() -> Vec<(String, String, String, i64)> {
-    let column = |name: &str, kind: &str, format: &str| (name.to_owned(), kind.to_owned(), format.to_owned(), 0);
+    let column =
+        |name: &str, kind: &str, format: &str| (name.to_owned(), kind.to_owned(), format.to_owned(), 0);
     vec![column("Name", "string", "name"), column("Created At", "date", "")]
 }
 
@@ -52,7 +59,13 @@ pub(super) fn columns(resource: &Resource) -> Vec<Column> {
                 "Age" | "Created At" => AGE.to_owned(),
                 _ => String::new(),
             };
-            Column { name, kind, format, description, priority }
+            Column {
+                name,
+                kind,
+                format,
+                description,
+                priority,
+            }
         })
         .collect()
 }

@@ -23,8 +23,11 @@ fn joined<'a>(values: impl Iterator<Item = &'a Value>) -> Option<Value> {
 }
 
 fn labels(selector: &Value) -> Option<Value> {
-    let pairs: Vec<String> =
-        selector.as_object()?.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+    let pairs: Vec<String> = selector
+        .as_object()?
+        .iter()
+        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+        .collect();
     (!pairs.is_empty()).then(|| pairs.join(",").into())
 }
 
@@ -33,7 +36,10 @@ pub(super) fn cell(plural: &str, column: &str, object: &Value, now: Timestamp) -
     match (plural, column) {
         ("namespaces", "Status") => text(&status["phase"]),
         ("configmaps", "Data") => {
-            let both = [&object["data"], &object["binaryData"]].iter().map(|v| v.as_object().map_or(0, serde_json::Map::len)).sum::<usize>();
+            let both = [&object["data"], &object["binaryData"]]
+                .iter()
+                .map(|v| v.as_object().map_or(0, serde_json::Map::len))
+                .sum::<usize>();
             Some(both.into())
         }
         ("secrets", "Type") => text(&object["type"]),
@@ -48,18 +54,34 @@ pub(super) fn cell(plural: &str, column: &str, object: &Value, now: Timestamp) -
         }
         ("deployments", "Up-to-date") => Some(status["updatedReplicas"].as_i64().unwrap_or(0).into()),
         ("deployments", "Available") => Some(status["availableReplicas"].as_i64().unwrap_or(0).into()),
-        ("replicasets" | "replicationcontrollers", "Desired") => Some(spec["replicas"].as_i64().unwrap_or(0).into()),
-        ("replicasets" | "replicationcontrollers", "Current") => Some(status["replicas"].as_i64().unwrap_or(0).into()),
-        ("replicasets" | "replicationcontrollers", "Ready") => Some(status["readyReplicas"].as_i64().unwrap_or(0).into()),
+        ("replicasets" | "replicationcontrollers", "Desired") => {
+            Some(spec["replicas"].as_i64().unwrap_or(0).into())
+        }
+        ("replicasets" | "replicationcontrollers", "Current") => {
+            Some(status["replicas"].as_i64().unwrap_or(0).into())
+        }
+        ("replicasets" | "replicationcontrollers", "Ready") => {
+            Some(status["readyReplicas"].as_i64().unwrap_or(0).into())
+        }
         ("daemonsets", _) => daemon_set(column, object),
-        (_, "Containers") => joined(list(&spec["template"]["spec"]["containers"]).iter().map(|c| &c["name"])),
-        (_, "Images") => joined(list(&spec["template"]["spec"]["containers"]).iter().map(|c| &c["image"])),
+        (_, "Containers") => joined(
+            list(&spec["template"]["spec"]["containers"])
+                .iter()
+                .map(|c| &c["name"]),
+        ),
+        (_, "Images") => joined(
+            list(&spec["template"]["spec"]["containers"])
+                .iter()
+                .map(|c| &c["image"]),
+        ),
         (_, "Selector") => labels(&spec["selector"]["matchLabels"]),
         ("certificatesigningrequests", _) => csr(column, object),
         ("leases", "Holder") => text(&spec["holderIdentity"]).or_else(|| Some("".into())),
         ("clusterrolebindings" | "rolebindings", _) => binding(column, object),
         ("priorityclasses", "Value") => Some(object["value"].clone()),
-        ("priorityclasses", "Global-Default") => Some(object["globalDefault"].as_bool().unwrap_or(false).into()),
+        ("priorityclasses", "Global-Default") => {
+            Some(object["globalDefault"].as_bool().unwrap_or(false).into())
+        }
         ("priorityclasses", "PreemptionPolicy") => text(&object["preemptionPolicy"]),
         ("apiservices", "Service") => {
             let service = &spec["service"];
@@ -69,12 +91,22 @@ pub(super) fn cell(plural: &str, column: &str, object: &Value, now: Timestamp) -
             })
         }
         ("apiservices", "Available") => {
-            let found = list(&status["conditions"]).iter().find(|c| c["type"] == "Available");
-            found.map(|c| c["status"].clone()).or_else(|| Some("Unknown".into()))
+            let found = list(&status["conditions"])
+                .iter()
+                .find(|c| c["type"] == "Available");
+            found
+                .map(|c| c["status"].clone())
+                .or_else(|| Some("Unknown".into()))
         }
-        ("poddisruptionbudgets", "Min Available") => Some(spec.get("minAvailable").map_or_else(|| "N/A".into(), shown)),
-        ("poddisruptionbudgets", "Max Unavailable") => Some(spec.get("maxUnavailable").map_or_else(|| "N/A".into(), shown)),
-        ("poddisruptionbudgets", "Allowed Disruptions") => Some(status["disruptionsAllowed"].as_i64().unwrap_or(0).into()),
+        ("poddisruptionbudgets", "Min Available") => {
+            Some(spec.get("minAvailable").map_or_else(|| "N/A".into(), shown))
+        }
+        ("poddisruptionbudgets", "Max Unavailable") => {
+            Some(spec.get("maxUnavailable").map_or_else(|| "N/A".into(), shown))
+        }
+        ("poddisruptionbudgets", "Allowed Disruptions") => {
+            Some(status["disruptionsAllowed"].as_i64().unwrap_or(0).into())
+        }
         ("jobs", "Completions") => {
             let done = status["succeeded"].as_i64().unwrap_or(0);
             Some(format!("{done}/{}", spec["completions"].as_i64().unwrap_or(1)).into())
@@ -83,24 +115,33 @@ pub(super) fn cell(plural: &str, column: &str, object: &Value, now: Timestamp) -
         ("storageclasses", "Provisioner") => text(&object["provisioner"]),
         ("storageclasses", "ReclaimPolicy") => text(&object["reclaimPolicy"]),
         ("storageclasses", "VolumeBindingMode") => text(&object["volumeBindingMode"]),
-        ("storageclasses", "AllowVolumeExpansion") => Some(object["allowVolumeExpansion"].as_bool().unwrap_or(false).into()),
+        ("storageclasses", "AllowVolumeExpansion") => {
+            Some(object["allowVolumeExpansion"].as_bool().unwrap_or(false).into())
+        }
         ("persistentvolumeclaims", "Status") => text(&status["phase"]).or_else(|| Some("".into())),
-        (
-            "mutatingwebhookconfigurations" | "validatingwebhookconfigurations",
-            "Webhooks",
-        ) => Some(list(&object["webhooks"]).len().into()),
+        ("mutatingwebhookconfigurations" | "validatingwebhookconfigurations", "Webhooks") => {
+            Some(list(&object["webhooks"]).len().into())
+        }
         _ => None,
     }
 }
 
 fn shown(value: &Value) -> Value {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned).into()
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+        .into()
 }
 
 fn node(column: &str, object: &Value) -> Option<Value> {
     let (spec, status) = (&object["spec"], &object["status"]);
     let info = |key: &str| text(&status["nodeInfo"][key]).or_else(|| Some("<unknown>".into()));
-    let address = |kind: &str| list(&status["addresses"]).iter().find(|a| a["type"] == kind).and_then(|a| text(&a["address"]));
+    let address = |kind: &str| {
+        list(&status["addresses"])
+            .iter()
+            .find(|a| a["type"] == kind)
+            .and_then(|a| text(&a["address"]))
+    };
     match column {
         "Status" => {
             let ready = list(&status["conditions"]).iter().find(|c| c["type"] == "Ready");
@@ -120,8 +161,16 @@ fn node(column: &str, object: &Value) -> Option<Value> {
                 .into_iter()
                 .flatten()
                 .filter_map(|(key, value)| {
-                    let role = key.strip_prefix("node-role.kubernetes.io/").filter(|r| !r.is_empty());
-                    role.or_else(|| if key == "kubernetes.io/role" { value.as_str() } else { None })
+                    let role = key
+                        .strip_prefix("node-role.kubernetes.io/")
+                        .filter(|r| !r.is_empty());
+                    role.or_else(|| {
+                        if key == "kubernetes.io/role" {
+                            value.as_str()
+                        } else {
+                            None
+                        }
+                    })
                 })
                 .collect();
             roles.sort_unstable();
@@ -148,10 +197,15 @@ fn pod(column: &str, object: &Value, now: Timestamp) -> Option<Value> {
         "Status" => Some(pod_status(object).into()),
         "Restarts" => {
             let restarts: i64 = states.iter().filter_map(|s| s["restartCount"].as_i64()).sum();
-            let last = states.iter().filter_map(|s| s["lastState"]["terminated"]["finishedAt"].as_str()).max();
+            let last = states
+                .iter()
+                .filter_map(|s| s["lastState"]["terminated"]["finishedAt"].as_str())
+                .max();
             Some(match (restarts, last) {
                 (0, _) | (_, None) => restarts.to_string().into(),
-                (n, Some(at)) => format!("{n} ({} ago)", age(&at.into(), now).as_str().unwrap_or_default()).into(),
+                (n, Some(at)) => {
+                    format!("{n} ({} ago)", age(&at.into(), now).as_str().unwrap_or_default()).into()
+                }
             })
         }
         "IP" => text(&status["podIP"]),
@@ -163,14 +217,23 @@ fn pod(column: &str, object: &Value, now: Timestamp) -> Option<Value> {
 
 fn pod_status(object: &Value) -> String {
     let status = &object["status"];
-    let mut reason = status["reason"].as_str().or(status["phase"].as_str()).unwrap_or_default().to_owned();
-    let gated = list(&status["conditions"]).iter().any(|c| c["type"] == "PodScheduled" && c["reason"] == "SchedulingGated");
+    let mut reason = status["reason"]
+        .as_str()
+        .or(status["phase"].as_str())
+        .unwrap_or_default()
+        .to_owned();
+    let gated = list(&status["conditions"])
+        .iter()
+        .any(|c| c["type"] == "PodScheduled" && c["reason"] == "SchedulingGated");
     if gated {
         reason = "SchedulingGated".into();
     }
     let mut running = false;
     for state in list(&status["containerStatuses"]).iter().rev() {
-        let (waiting, ended) = (&state["state"]["waiting"]["reason"], &state["state"]["terminated"]);
+        let (waiting, ended) = (
+            &state["state"]["waiting"]["reason"],
+            &state["state"]["terminated"],
+        );
         if let Some(why) = waiting.as_str().filter(|w| !w.is_empty()) {
             reason = why.to_owned();
         } else if let Some(why) = ended["reason"].as_str().filter(|w| !w.is_empty()) {
@@ -185,7 +248,11 @@ fn pod_status(object: &Value) -> String {
         reason = "Running".into();
     }
     if object["metadata"].get("deletionTimestamp").is_some() {
-        return if status["reason"] == "NodeLost" { "Unknown".into() } else { "Terminating".into() };
+        return if status["reason"] == "NodeLost" {
+            "Unknown".into()
+        } else {
+            "Terminating".into()
+        };
     }
     reason
 }
@@ -198,7 +265,14 @@ fn service(column: &str, object: &Value) -> Option<Value> {
         "External-IP" => match spec["type"].as_str() {
             Some("LoadBalancer") => {
                 let addresses = list(&object["status"]["loadBalancer"]["ingress"]);
-                joined(addresses.iter().map(|i| if i["ip"].is_string() { &i["ip"] } else { &i["hostname"] })).or_else(|| Some("<pending>".into()))
+                joined(addresses.iter().map(|i| {
+                    if i["ip"].is_string() {
+                        &i["ip"]
+                    } else {
+                        &i["hostname"]
+                    }
+                }))
+                .or_else(|| Some("<pending>".into()))
             }
             Some("ExternalName") => text(&spec["externalName"]),
             _ => joined(list(&spec["externalIPs"]).iter()),
@@ -223,20 +297,34 @@ fn service(column: &str, object: &Value) -> Option<Value> {
 
 fn event(column: &str, object: &Value, now: Timestamp) -> Option<Value> {
     // Both APIs print alike; names differ.
-    let either = |core: &str, new: &str| if object.get(core).is_some() { object[core].clone() } else { object[new].clone() };
+    let either = |core: &str, new: &str| {
+        if object.get(core).is_some() {
+            object[core].clone()
+        } else {
+            object[new].clone()
+        }
+    };
     let series = &object["series"];
     let last = || {
-        let seen = [&series["lastObservedTime"], &either("lastTimestamp", "deprecatedLastTimestamp"), &object["eventTime"]]
-            .into_iter()
-            .find(|v| v.is_string())
-            .cloned();
+        let seen = [
+            &series["lastObservedTime"],
+            &either("lastTimestamp", "deprecatedLastTimestamp"),
+            &object["eventTime"],
+        ]
+        .into_iter()
+        .find(|v| v.is_string())
+        .cloned();
         seen.map_or_else(|| "<unknown>".into(), |at| age(&at, now))
     };
     match column {
         "Last Seen" => Some(last()),
         "First Seen" => {
             let first = either("firstTimestamp", "deprecatedFirstTimestamp");
-            let first = if first.is_string() { first } else { object["eventTime"].clone() };
+            let first = if first.is_string() {
+                first
+            } else {
+                object["eventTime"].clone()
+            };
             Some(age(&first, now))
         }
         "Type" => text(&object["type"]).or_else(|| Some("".into())),
@@ -249,13 +337,29 @@ fn event(column: &str, object: &Value, now: Timestamp) -> Option<Value> {
         "Subobject" => text(&either("involvedObject", "regarding")["fieldPath"]).or_else(|| Some("".into())),
         "Source" => {
             let source = either("source", "deprecatedSource");
-            let component = source["component"].as_str().or(either("reportingComponent", "reportingController").as_str()).unwrap_or_default().to_owned();
-            let host = source["host"].as_str().map(|h| format!(", {h}")).unwrap_or_default();
+            let component = source["component"]
+                .as_str()
+                .or(either("reportingComponent", "reportingController").as_str())
+                .unwrap_or_default()
+                .to_owned();
+            let host = source["host"]
+                .as_str()
+                .map(|h| format!(", {h}"))
+                .unwrap_or_default();
             Some(format!("{component}{host}").into())
         }
-        "Message" => Some(either("message", "note").as_str().unwrap_or_default().trim().into()),
+        "Message" => Some(
+            either("message", "note")
+                .as_str()
+                .unwrap_or_default()
+                .trim()
+                .into(),
+        ),
         "Count" => {
-            let times = series["count"].as_i64().or(either("count", "deprecatedCount").as_i64()).unwrap_or(1);
+            let times = series["count"]
+                .as_i64()
+                .or(either("count", "deprecatedCount").as_i64())
+                .unwrap_or(1);
             Some(times.max(1).into())
         }
         _ => None,
@@ -272,8 +376,16 @@ fn daemon_set(column: &str, object: &Value) -> Option<Value> {
         "Up-to-date" => number("updatedNumberScheduled"),
         "Available" => number("numberAvailable"),
         "Node Selector" => labels(&object["spec"]["template"]["spec"]["nodeSelector"]),
-        "Containers" => joined(list(&object["spec"]["template"]["spec"]["containers"]).iter().map(|c| &c["name"])),
-        "Images" => joined(list(&object["spec"]["template"]["spec"]["containers"]).iter().map(|c| &c["image"])),
+        "Containers" => joined(
+            list(&object["spec"]["template"]["spec"]["containers"])
+                .iter()
+                .map(|c| &c["name"]),
+        ),
+        "Images" => joined(
+            list(&object["spec"]["template"]["spec"]["containers"])
+                .iter()
+                .map(|c| &c["image"]),
+        ),
         "Selector" => labels(&object["spec"]["selector"]["matchLabels"]),
         _ => None,
     }
@@ -284,9 +396,14 @@ fn csr(column: &str, object: &Value) -> Option<Value> {
     match column {
         "SignerName" => text(&spec["signerName"]),
         "Requestor" => text(&spec["username"]),
-        "RequestedDuration" => spec["expirationSeconds"].as_i64().map(|s| crate::clock::human_duration(s).into()),
+        "RequestedDuration" => spec["expirationSeconds"]
+            .as_i64()
+            .map(|s| crate::clock::human_duration(s).into()),
         "Condition" => {
-            let mut words: Vec<&str> = list(&status["conditions"]).iter().filter_map(|c| c["type"].as_str()).collect();
+            let mut words: Vec<&str> = list(&status["conditions"])
+                .iter()
+                .filter_map(|c| c["type"].as_str())
+                .collect();
             if words.is_empty() {
                 words.push("Pending");
             }
@@ -313,7 +430,14 @@ fn binding(column: &str, object: &Value) -> Option<Value> {
     match column {
         "Role" => {
             let role = &object["roleRef"];
-            Some(format!("{}/{}", role["kind"].as_str().unwrap_or_default(), role["name"].as_str().unwrap_or_default()).into())
+            Some(
+                format!(
+                    "{}/{}",
+                    role["kind"].as_str().unwrap_or_default(),
+                    role["name"].as_str().unwrap_or_default()
+                )
+                .into(),
+            )
         }
         "Users" => names("User"),
         "Groups" => names("Group"),

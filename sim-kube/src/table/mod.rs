@@ -28,19 +28,28 @@ impl Column {
 
 /// How long ago, as `kubectl get` says it.
 fn age(value: &Value, now: Timestamp) -> Value {
-    let Some(at) = value.as_str().and_then(clock::parse) else { return "<unknown>".into() };
+    let Some(at) = value.as_str().and_then(clock::parse) else {
+        return "<unknown>".into();
+    };
     clock::human_duration(now.as_second() - at.as_second()).into()
 }
 
 fn custom_columns(resource: &Resource) -> Option<Vec<Column>> {
     let custom = resource.custom.as_ref()?;
-    let mut columns = vec![Column { name: "Name".into(), kind: "string".into(), format: "name".into(), description: NAME.into(), priority: 0 }];
+    let mut columns = vec![Column {
+        name: "Name".into(),
+        kind: "string".into(),
+        format: "name".into(),
+        description: NAME.into(),
+        priority: 0,
+    }];
     if custom.columns.is_empty() {
         columns.push(Column {
             name: "Age".into(),
             kind: "date".into(),
             format: String::new(),
-            description: "Custom resource definition column (in JSONPath format): .metadata.creationTimestamp".into(),
+            description:
+                "Custom resource definition column (in JSONPath format): .metadata.creationTimestamp".into(),
             priority: 0,
         });
     }
@@ -56,7 +65,9 @@ fn custom_columns(resource: &Resource) -> Option<Vec<Column>> {
 
 fn custom_cells(resource: &Resource, object: &Value, now: Timestamp) -> Vec<Value> {
     let mut cells = vec![object["metadata"]["name"].clone()];
-    let Some(custom) = &resource.custom else { return cells };
+    let Some(custom) = &resource.custom else {
+        return cells;
+    };
     if custom.columns.is_empty() {
         cells.push(age(&object["metadata"]["creationTimestamp"], now));
     }
@@ -83,7 +94,10 @@ fn plain(value: &Value) -> String {
 
 fn custom_cell(value: &Value, kind: &str) -> Value {
     match kind {
-        "integer" => value.as_i64().map_or_else(|| value.as_f64().map_or(Value::Null, |f| (f as i64).into()), Into::into),
+        "integer" => value.as_i64().map_or_else(
+            || value.as_f64().map_or(Value::Null, |f| (f as i64).into()),
+            Into::into,
+        ),
         "number" if value.is_number() => value.clone(),
         "boolean" if value.is_boolean() => value.clone(),
         "string" if value.is_null() => Value::Null,
@@ -93,7 +107,13 @@ fn custom_cell(value: &Value, kind: &str) -> Value {
 }
 
 /// `include` is `includeObject`: None, Metadata or Object.
-pub(crate) fn render(resource: &Resource, objects: &[&Value], include: &str, definitions: bool, now: Timestamp) -> Value {
+pub(crate) fn render(
+    resource: &Resource,
+    objects: &[&Value],
+    include: &str,
+    definitions: bool,
+    now: Timestamp,
+) -> Value {
     let rows: Vec<Value> = objects
         .iter()
         .map(|object| {
@@ -112,6 +132,8 @@ pub(crate) fn render(resource: &Resource, objects: &[&Value], include: &str, def
         })
         .collect();
     let columns = definitions.then(|| custom_columns(resource).unwrap_or_else(|| builtin::columns(resource)));
-    let columns = columns.map_or(Value::Null, |columns| columns.iter().map(Column::to_value).collect::<Vec<_>>().into());
+    let columns = columns.map_or(Value::Null, |columns| {
+        columns.iter().map(Column::to_value).collect::<Vec<_>>().into()
+    });
     json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "columnDefinitions": columns, "rows": rows})
 }

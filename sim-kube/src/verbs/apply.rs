@@ -15,12 +15,17 @@ use crate::status::{ApiError, Result};
 pub(super) fn apply(ctx: &Ctx, subresource: &str, validation: Validation, dry_run: bool) -> Result<Reply> {
     options::apply_manager(&ctx.query)?;
     let force = ctx.query.flag("force");
-    let mut config: Value =
-        decode::yaml(&ctx.body).map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
+    let mut config: Value = decode::yaml(&ctx.body)
+        .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
     if !config.is_object() {
-        return Err(ApiError::bad_request("error decoding YAML: the patch is not an object"));
+        return Err(ApiError::bad_request(
+            "error decoding YAML: the patch is not an object",
+        ));
     }
-    if config["metadata"].get("managedFields").is_some_and(|m| m.as_array().is_none_or(|m| !m.is_empty())) {
+    if config["metadata"]
+        .get("managedFields")
+        .is_some_and(|m| m.as_array().is_none_or(|m| !m.is_empty()))
+    {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
     if config["metadata"]["name"].as_str().unwrap_or_default().is_empty() {
@@ -36,13 +41,22 @@ pub(super) fn apply(ctx: &Ctx, subresource: &str, validation: Validation, dry_ru
         if live["metadata"].is_null() {
             live["metadata"] = create::empty();
         }
-        fields::apply(&live, &config, ctx.resource.schema(), &who, force).map_err(|c| ApiError::apply_conflict(&c))
+        fields::apply(&live, &config, ctx.resource.schema(), &who, force)
+            .map_err(|c| ApiError::apply_conflict(&c))
     };
-    let exists = ctx.inner.store.get(&ctx.resource.storage, ctx.namespace(), &ctx.target.name);
+    let exists = ctx
+        .inner
+        .store
+        .get(&ctx.resource.storage, ctx.namespace(), &ctx.target.name);
     if exists.is_none() && subresource.is_empty() {
         if config["metadata"].get("uid").is_some() {
             let why = "uid mismatch: the provided object specified uid, and no existing object was found";
-            return Err(ApiError::conflict(&ctx.resource.group, &ctx.resource.plural, &ctx.target.name, why));
+            return Err(ApiError::conflict(
+                &ctx.resource.group,
+                &ctx.resource.plural,
+                &ctx.target.name,
+                why,
+            ));
         }
         let mut value = merged(&create::empty())?;
         update::patched_shape(ctx, &mut value, Validation::Ignore, &Via::Body)?;

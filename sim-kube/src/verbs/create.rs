@@ -33,7 +33,9 @@ pub(super) fn create(ctx: &Ctx) -> Result<Reply> {
     if let Some(version) = value["metadata"].get("resourceVersion").and_then(Value::as_str)
         && !matches!(version, "" | "0")
     {
-        return Err(ApiError::internal("").with_message("resourceVersion should not be set on objects to be created"));
+        return Err(
+            ApiError::internal("").with_message("resourceVersion should not be set on objects to be created")
+        );
     }
     let created = insert(ctx, value, Operation::Update, dry_run)?;
     Ok(match created {
@@ -52,12 +54,31 @@ pub(super) fn insert(ctx: &Ctx, mut value: Value, operation: Operation, dry_run:
     check_namespace(ctx, &mut value)?;
     let managed = value["metadata"].get("managedFields").cloned();
     complete_metadata(ctx, &mut value);
-    if ctx.resource.has_status() && builtin::resets_status(&ctx.resource)
-        && let Some(map) = value.as_object_mut() {
-            map.shift_remove("status");
-        }
+    if ctx.resource.has_status()
+        && builtin::resets_status(&ctx.resource)
+        && let Some(map) = value.as_object_mut()
+    {
+        map.shift_remove("status");
+    }
+    builtin::scheme_defaults(ctx, &mut value);
+    // Ownership is taken of what the client sent, before strategies and admission add theirs.
+    let mut sent = value.clone();
     builtin::prepare_create(ctx, &mut value)?;
-    let generated = value["metadata"].get("generateName").is_some() && value["metadata"].get("name").is_none();
+    if operation == Operation::Update {
+        fields::track(
+            &builtin::empty_object(&ctx.resource),
+            &mut sent,
+            ctx.resource.schema(),
+            &ctx.who(operation, ""),
+        );
+    }
+    let managed = if operation == Operation::Update {
+        sent["metadata"].get("managedFields").cloned()
+    } else {
+        managed
+    };
+    let generated =
+        value["metadata"].get("generateName").is_some() && value["metadata"].get("name").is_none();
     for attempt in 0..NAME_ATTEMPTS {
         let mut candidate = value.clone();
         if generated {
@@ -66,33 +87,43 @@ pub(super) fn insert(ctx: &Ctx, mut value: Value, operation: Operation, dry_run:
             candidate["metadata"]["name"] = format!("{base}{}", ctx.inner.random.suffix(5)).into();
         }
         check(ctx, &candidate)?;
-        match operation {
-            Operation::Update => {
-                let who = ctx.who(operation, "");
-                fields::track(&builtin::empty_object(&ctx.resource), &mut candidate, ctx.resource.schema(), &who);
-            }
-            Operation::Apply => {
-                if let Some(managed) = &managed {
-                    candidate["metadata"]["managedFields"] = managed.clone();
-                }
-            }
+        if let Some(managed) = &managed {
+            candidate["metadata"]["managedFields"] = managed.clone();
         }
         builtin::strip_managed(&ctx.resource, &mut candidate);
         if dry_run {
             let name = candidate["metadata"]["name"].as_str().unwrap_or_default();
-            if ctx.inner.store.get(&ctx.resource.storage, ctx.namespace(), name).is_some() {
-                return Err(ApiError::already_exists(&ctx.resource.group, &ctx.resource.plural, name));
+            if ctx
+                .inner
+                .store
+                .get(&ctx.resource.storage, ctx.namespace(), name)
+                .is_some()
+            {
+                return Err(ApiError::already_exists(
+                    &ctx.resource.group,
+                    &ctx.resource.plural,
+                    name,
+                ));
             }
             return Ok(Created::Dry(candidate));
         }
-        let name = candidate["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let name = candidate["metadata"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         match ctx.inner.store.create(&ctx.resource.storage, candidate) {
             Ok(object) => {
                 builtin::after_write(ctx, &object);
                 return Ok(Created::Stored(object));
             }
             Err(Refused::Exists) if generated && attempt + 1 < NAME_ATTEMPTS => {}
-            Err(_) => return Err(ApiError::already_exists(&ctx.resource.group, &ctx.resource.plural, &name)),
+            Err(_) => {
+                return Err(ApiError::already_exists(
+                    &ctx.resource.group,
+                    &ctx.resource.plural,
+                    &name,
+                ));
+            }
         }
     }
     Err(ApiError::internal("no free name was found"))
@@ -103,16 +134,23 @@ fn check_namespace(ctx: &Ctx, value: &mut Value) -> Result<()> {
     if !value["metadata"].is_object() {
         value["metadata"] = json!({});
     }
-    let given = value["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+    let given = value["metadata"]["namespace"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     if !resource.namespaced {
         if !given.is_empty() {
             let message = "namespace must be empty for cluster-scoped resources";
-            return Err(ApiError::bad_request(format!("the namespace of the provided object does not match the namespace sent on the request: {message}")));
+            return Err(ApiError::bad_request(format!(
+                "the namespace of the provided object does not match the namespace sent on the request: {message}"
+            )));
         }
         return Ok(());
     }
     if ctx.target.namespace.is_empty() {
-        return Err(ApiError::bad_request("an empty namespace may not be set during creation"));
+        return Err(ApiError::bad_request(
+            "an empty namespace may not be set during creation",
+        ));
     }
     if !given.is_empty() && given != ctx.target.namespace {
         let message = "the namespace of the provided object does not match the namespace sent on the request";
@@ -123,26 +161,41 @@ fn check_namespace(ctx: &Ctx, value: &mut Value) -> Result<()> {
         return Err(ApiError::not_found("", "namespaces", &ctx.target.namespace));
     };
     if namespace.is_deleting() && !resource.is("authorization.k8s.io", "localsubjectaccessreviews") {
-        let (ns, name) = (&ctx.target.namespace, value["metadata"]["name"].as_str().unwrap_or_default());
+        let (ns, name) = (
+            &ctx.target.namespace,
+            value["metadata"]["name"].as_str().unwrap_or_default(),
+        );
         let why = format!("unable to create new content in namespace {ns} because it is being terminated");
         let cause = json!([{
             "reason": "NamespaceTerminating",
             "message": format!("namespace {ns} is being terminated"),
             "field": "metadata.namespace"
         }]);
-        return Err(ApiError::forbidden(&resource.group, &resource.plural, name, &why).with_detail("causes", cause));
+        return Err(
+            ApiError::forbidden(&resource.group, &resource.plural, name, &why).with_detail("causes", cause)
+        );
     }
     Ok(())
 }
 
 fn complete_metadata(ctx: &Ctx, value: &mut Value) {
-    let Some(metadata) = value["metadata"].as_object_mut() else { return };
-    for server_owned in
-        ["uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "managedFields", "selfLink"]
-    {
+    let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for server_owned in [
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "managedFields",
+        "selfLink",
+    ] {
         metadata.shift_remove(server_owned);
     }
-    metadata.retain(|_, v| !(v.is_null() || v.as_str() == Some("") || v.as_array().is_some_and(Vec::is_empty)));
+    metadata
+        .retain(|_, v| !(v.is_null() || v.as_str() == Some("") || v.as_array().is_some_and(Vec::is_empty)));
     metadata.insert("uid".into(), ctx.inner.random.uid().into());
     metadata.insert("creationTimestamp".into(), clock::rfc3339(ctx.now).into());
     if builtin::has_generation(&ctx.resource) {
@@ -154,7 +207,14 @@ fn complete_metadata(ctx: &Ctx, value: &mut Value) {
 fn check(ctx: &Ctx, value: &Value) -> Result<()> {
     validate(ctx, value, None, "")?;
     let name = value["metadata"]["name"].as_str().unwrap_or_default();
-    let write = Write { verb: "create", resource: &ctx.resource, subresource: "", name, new: Some(value), old: None };
+    let write = Write {
+        verb: "create",
+        resource: &ctx.resource,
+        subresource: "",
+        name,
+        new: Some(value),
+        old: None,
+    };
     restriction::admit(&ctx.user, &write)?;
     builtin::admit(ctx, value, None)
 }
@@ -192,7 +252,11 @@ pub(super) fn validate(ctx: &Ctx, value: &Value, old: Option<&Value>, subresourc
 fn blocks_rules(cause: &Cause) -> bool {
     matches!(
         cause.reason,
-        "FieldValueNotSupported" | "FieldValueRequired" | "FieldValueTooLong" | "FieldValueTooMany" | "FieldValueTypeInvalid"
+        "FieldValueNotSupported"
+            | "FieldValueRequired"
+            | "FieldValueTooLong"
+            | "FieldValueTooMany"
+            | "FieldValueTypeInvalid"
     )
 }
 
@@ -204,7 +268,11 @@ fn scale_replicas(value: &Value, custom: &schema::crd::CrdVersion, causes: &mut 
             && replicas < 0
         {
             let path = format!(".{}", path.join("."));
-            causes.push(Cause::invalid(path, &replicas.into(), "should be a non-negative integer"));
+            causes.push(Cause::invalid(
+                path,
+                &replicas.into(),
+                "should be a non-negative integer",
+            ));
         }
     }
 }

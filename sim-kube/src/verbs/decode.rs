@@ -16,11 +16,11 @@ const DEPTH_MAX: usize = 400;
 
 fn quote(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(QUOTE_MAX)]);
-    if body.len() > QUOTE_MAX { format!("{text} [truncated]") } else { text.into_owned() }
-}
-
-pub(super) fn is_yaml(content_type: &str) -> bool {
-    content_type.split(';').next().is_some_and(|media| media.trim().ends_with("yaml"))
+    if body.len() > QUOTE_MAX {
+        format!("{text} [truncated]")
+    } else {
+        text.into_owned()
+    }
 }
 
 /// JSON or YAML text as a value.
@@ -32,20 +32,27 @@ pub(super) fn parse(ctx: &Ctx, kind: &str) -> Result<Value> {
             quote(&ctx.body)
         ))
     };
-    let value: Value = match media {
-        "" | "application/json" => {
-            serde_json::from_slice(&ctx.body).map_err(|error| unreadable(go_json_error(&error, &ctx.body)))?
-        }
-        protobuf::MEDIA => protobuf::decode(&ctx.body)
-            .map_err(|error| ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {error}")))?,
-        "application/yaml" | "application/apply-patch+yaml" => yaml(&ctx.body)
-            .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?,
-        _ => {
-            return Err(ApiError::unsupported_media("application/json, application/yaml, application/vnd.kubernetes.protobuf"));
-        }
-    };
+    let value: Value =
+        match media {
+            "" | "application/json" => serde_json::from_slice(&ctx.body)
+                .map_err(|error| unreadable(go_json_error(&error, &ctx.body)))?,
+            protobuf::MEDIA => protobuf::decode(&ctx.body).map_err(|error| {
+                ApiError::bad_request(format!(
+                    "the object provided is unrecognized (must be of type {kind}): {error}"
+                ))
+            })?,
+            "application/yaml" | "application/apply-patch+yaml" => yaml(&ctx.body)
+                .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?,
+            _ => {
+                return Err(ApiError::unsupported_media(
+                    "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+                ));
+            }
+        };
     if !value.is_object() {
-        return Err(unreadable("json: cannot unmarshal into Go value of type struct".into()));
+        return Err(unreadable(
+            "json: cannot unmarshal into Go value of type struct".into(),
+        ));
     }
     if depth(&value, 0) > DEPTH_MAX {
         return Err(ApiError::bad_request("the object provided is nested too deeply"));
@@ -79,7 +86,10 @@ pub(super) fn check_kind(ctx: &Ctx, value: &mut Value, kind: &str, api_version: 
     let (found_version, found_kind) = (found("apiVersion"), found("kind"));
     let custom = resource.is_custom();
     if found_kind.is_empty() && custom {
-        return Err(ApiError::bad_request(format!("Object 'Kind' is missing in '{}'", quote(&ctx.body))));
+        return Err(ApiError::bad_request(format!(
+            "Object 'Kind' is missing in '{}'",
+            quote(&ctx.body)
+        )));
     }
     if !found_version.is_empty() && found_version != api_version {
         let message = format!(
@@ -94,7 +104,9 @@ pub(super) fn check_kind(ctx: &Ctx, value: &mut Value, kind: &str, api_version: 
             return Err(ApiError::invalid(&found_kind, &resource.group, name, vec![cause]));
         }
         let version = api_version.rsplit('/').next().unwrap_or_default();
-        let message = format!("{found_kind} in version {version:?} cannot be handled as a {kind}: converting ({found_kind}) to ({kind}): unknown conversion");
+        let message = format!(
+            "{found_kind} in version {version:?} cannot be handled as a {kind}: converting ({found_kind}) to ({kind}): unknown conversion"
+        );
         return Err(ApiError::bad_request(message));
     }
     value["apiVersion"] = api_version.into();
@@ -114,7 +126,10 @@ pub(super) fn admit_shape(ctx: &Ctx, value: &mut Value, validation: Validation, 
     let resource = &ctx.resource;
     let schema = resource.schema();
     let cannot = |why: &str| {
-        format!("{0} in version {1:?} cannot be handled as a {0}: {why}", resource.kind, resource.version)
+        format!(
+            "{0} in version {1:?} cannot be handled as a {0}: {why}",
+            resource.kind, resource.version
+        )
     };
     if resource.is_custom() {
         check_metadata_types(ctx, value, schema)?;
@@ -128,7 +143,12 @@ pub(super) fn admit_shape(ctx: &Ctx, value: &mut Value, validation: Validation, 
     }
     drop_nulls(value, schema, resource.is_custom());
     schema::apply_defaults(value, schema);
-    builtin::convert(value, &resource.storage, &builtin::storage_api_version(resource), resource.is_custom());
+    builtin::convert(
+        value,
+        &resource.storage,
+        &builtin::storage_api_version(resource),
+        resource.is_custom(),
+    );
     Ok(())
 }
 
@@ -140,7 +160,10 @@ fn report_unknown(
     via: &Via,
     cannot: &dyn Fn(&str) -> String,
 ) -> Result<()> {
-    let texts: Vec<String> = unknown.iter().map(|path| format!("unknown field {path:?}")).collect();
+    let texts: Vec<String> = unknown
+        .iter()
+        .map(|path| format!("unknown field {path:?}"))
+        .collect();
     if let Via::Apply = via {
         let (ns, name) = (ctx.namespace(), &ctx.target.name);
         let message = format!(
@@ -160,7 +183,12 @@ fn report_unknown(
         Validation::Strict => {
             let why = format!("strict decoding error: {}", texts.join(", "));
             return Err(match via {
-                Via::Patch => ApiError::invalid("", "", "", vec![Cause::invalid("patch", &value.to_string().into(), why)]),
+                Via::Patch => ApiError::invalid(
+                    "",
+                    "",
+                    "",
+                    vec![Cause::invalid("patch", &value.to_string().into(), why)],
+                ),
                 _ => ApiError::bad_request(cannot(&why)),
             });
         }
@@ -170,12 +198,16 @@ fn report_unknown(
 
 /// A custom object's metadata is a Go struct; the rest is checked by its schema, with other words.
 fn check_metadata_types(ctx: &Ctx, value: &Value, schema: &schema::Schema) -> Result<()> {
-    let Some(metadata) = schema.property("metadata") else { return Ok(()) };
+    let Some(metadata) = schema.property("metadata") else {
+        return Ok(());
+    };
     let wrapped = value.get("metadata").unwrap_or(&Value::Null);
     if let Some(error) = schema::typecheck(wrapped, metadata) {
         let kind = &ctx.resource.kind;
         let version = &ctx.resource.version;
-        return Err(ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {error}")));
+        return Err(ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {error}"
+        )));
     }
     Ok(())
 }

@@ -29,9 +29,11 @@ impl DeleteOptions {
         let body: Value = match ctx.body.is_empty() {
             true => Value::Null,
             false if ctx.content_type.starts_with(crate::protobuf::MEDIA) => {
-                crate::protobuf::decode(&ctx.body).map_err(|e| ApiError::bad_request(format!("error decoding DeleteOptions: {e}")))?
+                crate::protobuf::decode(&ctx.body)
+                    .map_err(|e| ApiError::bad_request(format!("error decoding DeleteOptions: {e}")))?
             }
-            false => super::decode::yaml(&ctx.body).map_err(|e| ApiError::bad_request(format!("error decoding DeleteOptions: {e}")))?,
+            false => super::decode::yaml(&ctx.body)
+                .map_err(|e| ApiError::bad_request(format!("error decoding DeleteOptions: {e}")))?,
         };
         Self::from_value(&body, ctx)
     }
@@ -39,17 +41,25 @@ impl DeleteOptions {
     fn from_value(body: &Value, ctx: &Ctx) -> Result<DeleteOptions> {
         let text = |value: &Value| value.as_str().map(str::to_owned);
         let query = |key: &str| ctx.query.get(key).map(str::to_owned);
-        let dry_in_body = body["dryRun"].as_array().is_some_and(|values| values.iter().any(|v| v == "All"));
+        let dry_in_body = body["dryRun"]
+            .as_array()
+            .is_some_and(|values| values.iter().any(|v| v == "All"));
         let mut out = DeleteOptions {
             uid: text(&body["preconditions"]["uid"]),
             version: text(&body["preconditions"]["resourceVersion"]),
             propagation: text(&body["propagationPolicy"]).or_else(|| query("propagationPolicy")),
-            grace_seconds: body["gracePeriodSeconds"].as_i64().or_else(|| query("gracePeriodSeconds").and_then(|s| s.parse().ok())),
+            grace_seconds: body["gracePeriodSeconds"]
+                .as_i64()
+                .or_else(|| query("gracePeriodSeconds").and_then(|s| s.parse().ok())),
             dry_run: dry_in_body || options::dry_run(&ctx.query, "DeleteOptions")?,
         };
         if let Some(orphan) = body["orphanDependents"].as_bool() {
             if out.propagation.is_some() {
-                let cause = Cause::invalid("propagationPolicy", &out.propagation.clone().into(), "orphanDependents and deletionPropagation cannot be both set");
+                let cause = Cause::invalid(
+                    "propagationPolicy",
+                    &out.propagation.clone().into(),
+                    "orphanDependents and deletionPropagation cannot be both set",
+                );
                 return Err(ApiError::invalid("DeleteOptions", "meta.k8s.io", "", vec![cause]));
             }
             out.propagation = Some(if orphan { "Orphan" } else { "Background" }.into());
@@ -87,10 +97,19 @@ fn delete_with(ctx: &Ctx, options: &DeleteOptions) -> Result<Reply> {
     let resource = &ctx.resource;
     Ok(match one(ctx, &ctx.target.name, options)? {
         Deleted::Marked(object) => respond::object(ctx, StatusCode::OK, &object),
-        Deleted::Gone(object) if builtin::returns_deleted(resource) => respond::object(ctx, StatusCode::OK, &object),
-        Deleted::Dry(value) if builtin::returns_deleted(resource) => respond::value(ctx, StatusCode::OK, &value),
+        Deleted::Gone(object) if builtin::returns_deleted(resource) => {
+            respond::object(ctx, StatusCode::OK, &object)
+        }
+        Deleted::Dry(value) if builtin::returns_deleted(resource) => {
+            respond::value(ctx, StatusCode::OK, &value)
+        }
         Deleted::Gone(object) => {
-            let done = status::success(object.name(), &resource.group, &resource.plural, Some(object.uid()));
+            let done = status::success(
+                object.name(),
+                &resource.group,
+                &resource.plural,
+                Some(object.uid()),
+            );
             respond::status(ctx, StatusCode::OK, &done)
         }
         Deleted::Dry(value) => {
@@ -104,7 +123,14 @@ fn delete_with(ctx: &Ctx, options: &DeleteOptions) -> Result<Reply> {
 fn check_preconditions(ctx: &Ctx, object: &Obj, options: &DeleteOptions) -> Result<()> {
     let resource = &ctx.resource;
     // Here the real server names the kind, not the resource.
-    let refuse = |why: String| Err(ApiError::conflict(&resource.group, &resource.kind, object.name(), &why));
+    let refuse = |why: String| {
+        Err(ApiError::conflict(
+            &resource.group,
+            &resource.kind,
+            object.name(),
+            &why,
+        ))
+    };
     if let Some(uid) = options.uid.as_deref()
         && uid != object.uid()
     {
@@ -130,9 +156,18 @@ fn one(ctx: &Ctx, name: &str, options: &DeleteOptions) -> Result<Deleted> {
     let resource = &ctx.resource;
     let store = &ctx.inner.store;
     for _ in 0..ATTEMPTS {
-        let old = store.get(&resource.storage, ctx.namespace(), name).ok_or_else(|| ctx.not_found(name))?;
+        let old = store
+            .get(&resource.storage, ctx.namespace(), name)
+            .ok_or_else(|| ctx.not_found(name))?;
         check_preconditions(ctx, &old, options)?;
-        let write = Write { verb: "delete", resource, subresource: "", name, new: None, old: Some(&old.value) };
+        let write = Write {
+            verb: "delete",
+            resource,
+            subresource: "",
+            name,
+            new: None,
+            old: Some(&old.value),
+        };
         restriction::admit(&ctx.user, &write)?;
         builtin::admit_delete(ctx, &old.value)?;
         let mut new = old.value.clone();
@@ -153,7 +188,9 @@ fn one(ctx: &Ctx, name: &str, options: &DeleteOptions) -> Result<Deleted> {
                 Err(_) => continue,
             }
         }
-        let sooner = old.value["metadata"]["deletionGracePeriodSeconds"].as_i64().is_none_or(|current| grace < current);
+        let sooner = old.value["metadata"]["deletionGracePeriodSeconds"]
+            .as_i64()
+            .is_none_or(|current| grace < current);
         if !old.is_deleting() {
             mark_deleted(ctx, &mut new, grace);
             builtin::prepare_deletion(resource, &mut new);
@@ -181,14 +218,19 @@ fn one(ctx: &Ctx, name: &str, options: &DeleteOptions) -> Result<Deleted> {
 /// Foreground and Orphan deletion are finalizers that the garbage collector takes away.
 fn propagation_finalizers(value: &mut Value, policy: Option<&str>) {
     let Some(policy) = policy else { return };
-    let mut finalizers: Vec<Value> = value["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    let mut finalizers: Vec<Value> = value["metadata"]["finalizers"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     finalizers.retain(|f| f != "foregroundDeletion" && f != "orphan");
     match policy {
         "Foreground" => finalizers.push("foregroundDeletion".into()),
         "Orphan" => finalizers.push("orphan".into()),
         _ => {}
     }
-    let Some(metadata) = value["metadata"].as_object_mut() else { return };
+    let Some(metadata) = value.pointer_mut("/metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
     if finalizers.is_empty() {
         metadata.shift_remove("finalizers");
     } else {
@@ -200,7 +242,11 @@ pub(super) fn delete_collection(ctx: &Ctx) -> Result<Reply> {
     let options = DeleteOptions::parse(ctx)?;
     let selection = Selection::parse(ctx)?;
     let listed = ctx.inner.store.list(&ctx.resource.storage, ctx.namespace());
-    let chosen: Vec<Obj> = listed.objects.into_iter().filter(|o| selection.matches(ctx, o)).collect();
+    let chosen: Vec<Obj> = listed
+        .objects
+        .into_iter()
+        .filter(|o| selection.matches(ctx, o))
+        .collect();
     let limit = options::limit(&ctx.query)?;
     let mut items = Vec::new();
     for object in chosen.into_iter().take(limit) {

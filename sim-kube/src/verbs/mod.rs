@@ -109,7 +109,11 @@ impl Ctx {
             return manager.to_owned();
         }
         let agent = self.user_agent.split('/').next().unwrap_or_default();
-        if agent.is_empty() { "unknown".into() } else { agent.chars().take(128).collect() }
+        if agent.is_empty() {
+            "unknown".into()
+        } else {
+            agent.chars().take(128).collect()
+        }
     }
 
     /// The author of this write; `subresource` is empty for the main endpoint.
@@ -135,7 +139,11 @@ impl Ctx {
     }
 
     fn namespace(&self) -> &str {
-        if self.resource.namespaced { &self.target.namespace } else { "" }
+        if self.resource.namespaced {
+            &self.target.namespace
+        } else {
+            ""
+        }
     }
 }
 
@@ -150,7 +158,11 @@ pub(crate) fn dispatch(ctx: &Ctx, verb: &str) -> Result<Reply> {
     if let Some(custom) = &ctx.resource.custom
         && let Some(text) = &custom.deprecated
     {
-        let default = format!("{} {} is deprecated", ctx.resource.api_version(), ctx.resource.kind);
+        let default = format!(
+            "{} {} is deprecated",
+            ctx.resource.api_version(),
+            ctx.resource.kind
+        );
         ctx.warn(if text.is_empty() { default } else { text.clone() });
     }
     match verb {

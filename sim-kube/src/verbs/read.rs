@@ -23,9 +23,15 @@ pub(super) fn get(ctx: &Ctx) -> Result<Reply> {
 }
 
 fn fresh_enough(ctx: &Ctx, freshness: Freshness) -> Result<()> {
-    let (Freshness::NotOlderThan(version) | Freshness::Exact(version)) = freshness else { return Ok(()) };
+    let (Freshness::NotOlderThan(version) | Freshness::Exact(version)) = freshness else {
+        return Ok(());
+    };
     let current = ctx.inner.store.version();
-    if version > current { Err(ApiError::rv_too_large(version, current)) } else { Ok(()) }
+    if version > current {
+        Err(ApiError::rv_too_large(version, current))
+    } else {
+        Ok(())
+    }
 }
 
 /// What a list or watch selects.
@@ -37,7 +43,10 @@ pub(super) struct Selection {
 impl Selection {
     pub(super) fn parse(ctx: &Ctx) -> Result<Selection> {
         let fields = Fields::parse(ctx.query.get("fieldSelector").unwrap_or_default(), &ctx.resource)?;
-        Ok(Selection { labels: Labels::parse(ctx.query.get("labelSelector").unwrap_or_default())?, fields })
+        Ok(Selection {
+            labels: Labels::parse(ctx.query.get("labelSelector").unwrap_or_default())?,
+            fields,
+        })
     }
 
     pub(super) fn is_everything(&self) -> bool {
@@ -60,19 +69,29 @@ struct Page {
 
 /// The continue token: etcd's form, so that its errors and its looks are the same.
 fn encode_continue(version: u64, key: &Key) -> String {
-    let start = if key.namespace.is_empty() { format!("/{}\0", key.name) } else { format!("{}/{}\0", key.namespace, key.name) };
+    let start = if key.namespace.is_empty() {
+        format!("/{}\0", key.name)
+    } else {
+        format!("{}/{}\0", key.namespace, key.name)
+    };
     let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": start});
     BASE64_URL_SAFE_NO_PAD.encode(token.to_string())
 }
 
 fn decode_continue(text: &str, namespace: &str) -> Result<(u64, Key)> {
-    let broken = |why: &str| ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"));
+    let broken = |why: &str| {
+        ApiError::bad_request(format!(
+            "invalid continue token: continue key is not valid: {why}"
+        ))
+    };
     let bytes = BASE64_URL_SAFE_NO_PAD
         .decode(text.trim_end_matches('='))
         .map_err(|_| broken("illegal base64 data at input byte 0"))?;
     let token: Value = serde_json::from_slice(&bytes).map_err(|_| {
         let first = bytes.first().copied().unwrap_or(b' ') as char;
-        broken(&format!("invalid character {first:?} looking for beginning of value"))
+        broken(&format!(
+            "invalid character {first:?} looking for beginning of value"
+        ))
     })?;
     if token["v"] != "meta.k8s.io/v1" {
         return Err(broken("server does not recognize this encoded version"));
@@ -104,9 +123,16 @@ fn page(ctx: &Ctx, selection: &Selection) -> Result<Page> {
     let changed = at.filter(|version| store.log(storage).last() > *version);
     let Some(version) = changed else {
         let mut found = store.page(storage, ctx.namespace(), after.as_ref(), limit, &keep);
-        let next = (found.remaining > 0).then(|| found.objects.last().map(|o| o.key())).flatten();
+        let next = (found.remaining > 0)
+            .then(|| found.objects.last().map(|o| o.key()))
+            .flatten();
         found.version = at.unwrap_or(found.version);
-        return Ok(Page { objects: found.objects, version: found.version, next, remaining: found.remaining });
+        return Ok(Page {
+            objects: found.objects,
+            version: found.version,
+            next,
+            remaining: found.remaining,
+        });
     };
     let Some(past) = store.list_at(storage, ctx.namespace(), version) else {
         let message = if after.is_some() {
@@ -116,12 +142,19 @@ fn page(ctx: &Ctx, selection: &Selection) -> Result<Page> {
         };
         return Err(ApiError::expired(message));
     };
-    let from = past.into_iter().filter(|(key, object)| after.as_ref().is_none_or(|after| key > after) && keep(object));
+    let from = past
+        .into_iter()
+        .filter(|(key, object)| after.as_ref().is_none_or(|after| key > after) && keep(object));
     let mut objects: Vec<Obj> = from.map(|(_, object)| object).collect();
     let remaining = objects.len().saturating_sub(limit);
     objects.truncate(limit);
     let next = (remaining > 0).then(|| objects.last().map(|o| o.key())).flatten();
-    Ok(Page { objects, version, next, remaining })
+    Ok(Page {
+        objects,
+        version,
+        next,
+        remaining,
+    })
 }
 
 pub(super) fn list(ctx: &Ctx) -> Result<Reply> {
@@ -136,13 +169,21 @@ pub(super) fn list(ctx: &Ctx) -> Result<Reply> {
         }
     }
     if ctx.accept.form == Form::Table {
-        let values: Vec<_> = page.objects.iter().map(|o| respond::external(&ctx.resource, &o.value)).collect();
+        let values: Vec<_> = page
+            .objects
+            .iter()
+            .map(|o| respond::external(&ctx.resource, &o.value))
+            .collect();
         let values: Vec<&Value> = values.iter().map(AsRef::as_ref).collect();
         let mut table = respond::table_of(ctx, &values, true);
         table["metadata"] = metadata;
         return Ok(respond::finish(ctx, StatusCode::OK, table.to_string().into()));
     }
-    Ok(respond::finish(ctx, StatusCode::OK, encode(ctx, &page.objects, &metadata)))
+    Ok(respond::finish(
+        ctx,
+        StatusCode::OK,
+        encode(ctx, &page.objects, &metadata),
+    ))
 }
 
 /// Joins the objects' own bytes: a list of a thousand serialises nothing anew.
@@ -151,10 +192,16 @@ fn encode(ctx: &Ctx, objects: &[Obj], metadata: &Value) -> bytes::Bytes {
         Form::Metadata => ("meta.k8s.io/v1".to_owned(), "PartialObjectMetadataList"),
         _ => respond::list_kind(&ctx.resource),
     };
-    let parts: Vec<bytes::Bytes> = objects.iter().map(|object| respond::encode(ctx, object)).collect();
+    let parts: Vec<bytes::Bytes> = objects
+        .iter()
+        .map(|object| respond::encode(ctx, object))
+        .collect();
     let size = parts.iter().map(|part| part.len() + 1).sum::<usize>();
     let mut out = BytesMut::with_capacity(size + 256);
-    out.put_slice(format!("{{\"kind\":{kind:?},\"apiVersion\":{version:?},\"metadata\":{metadata},\"items\":[").as_bytes());
+    out.put_slice(
+        format!("{{\"kind\":{kind:?},\"apiVersion\":{version:?},\"metadata\":{metadata},\"items\":[")
+            .as_bytes(),
+    );
     for (at, part) in parts.iter().enumerate() {
         if at > 0 {
             out.put_u8(b',');

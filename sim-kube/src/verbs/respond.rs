@@ -31,17 +31,28 @@ impl Accept {
     /// The first media range that we can serve. Protobuf is never offered: clients name JSON beside it.
     pub(crate) fn parse(header: &str) -> Result<Accept> {
         if header.trim().is_empty() {
-            return Ok(Accept { form: Form::Whole, yaml: false });
+            return Ok(Accept {
+                form: Form::Whole,
+                yaml: false,
+            });
         }
         for range in header.split(',') {
             let mut parts = range.split(';').map(str::trim);
             let media = parts.next().unwrap_or_default();
-            let parameter = |key: &str| range.split(';').skip(1).filter_map(|p| p.trim().split_once('=')).find(|(k, _)| *k == key).map(|(_, v)| v);
+            let parameter = |key: &str| {
+                range
+                    .split(';')
+                    .skip(1)
+                    .filter_map(|p| p.trim().split_once('='))
+                    .find(|(k, _)| *k == key)
+                    .map(|(_, v)| v)
+            };
             let yaml = media == "application/yaml";
             if !(yaml || matches!(media, "application/json" | "*/*" | "application/*")) {
                 continue;
             }
-            let ours = parameter("g").is_none_or(|g| g == "meta.k8s.io") && parameter("v").is_none_or(|v| v == "v1");
+            let ours =
+                parameter("g").is_none_or(|g| g == "meta.k8s.io") && parameter("v").is_none_or(|v| v == "v1");
             let form = match parameter("as") {
                 None => Form::Whole,
                 Some("Table") if ours => Form::Table,
@@ -66,10 +77,12 @@ pub(super) fn external<'a>(resource: &Resource, value: &'a Value) -> Cow<'a, Val
 }
 
 pub(super) fn is_external(resource: &Resource, value: &Value) -> bool {
-    value["apiVersion"].as_str().is_some_and(|v| match v.split_once('/') {
-        Some((group, version)) => group == resource.group && version == resource.version,
-        None => resource.group.is_empty() && v == resource.version,
-    })
+    value["apiVersion"]
+        .as_str()
+        .is_some_and(|v| match v.split_once('/') {
+            Some((group, version)) => group == resource.group && version == resource.version,
+            None => resource.group.is_empty() && v == resource.version,
+        })
 }
 
 pub(super) fn partial(value: &Value) -> Value {
@@ -82,7 +95,9 @@ pub(super) fn encode(ctx: &Ctx, object: &Object) -> Bytes {
         Form::Whole if is_external(&ctx.resource, &object.value) => object.json(),
         Form::Whole => Bytes::from(external(&ctx.resource, &object.value).to_string()),
         Form::Metadata => Bytes::from(partial(&object.value).to_string()),
-        Form::Table => Bytes::from(table_of(ctx, &[&external(&ctx.resource, &object.value)], true).to_string()),
+        Form::Table => {
+            Bytes::from(table_of(ctx, &[&external(&ctx.resource, &object.value)], true).to_string())
+        }
     }
 }
 
@@ -92,7 +107,9 @@ pub(super) fn table_of(ctx: &Ctx, objects: &[&Value], definitions: bool) -> Valu
 }
 
 pub(super) fn finish(ctx: &Ctx, code: StatusCode, json: Bytes) -> Reply {
-    if ctx.accept.yaml && let Ok(value) = serde_json::from_slice::<Value>(&json) {
+    if ctx.accept.yaml
+        && let Ok(value) = serde_json::from_slice::<Value>(&json)
+    {
         let text = serde_saphyr::to_string(&value).unwrap_or_default();
         return body::bytes(code, "application/yaml", text);
     }
@@ -126,5 +143,8 @@ pub(super) fn status(ctx: &Ctx, code: StatusCode, status: &Value) -> Reply {
 }
 
 pub(super) fn list_kind(resource: &Resource) -> (String, &str) {
-    (registry::api_version(&resource.group, &resource.version), &resource.list_kind)
+    (
+        registry::api_version(&resource.group, &resource.version),
+        &resource.list_kind,
+    )
 }

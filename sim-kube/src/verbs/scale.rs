@@ -25,7 +25,11 @@ fn paths(ctx: &Ctx) -> Paths {
             status: scale.status_replicas.clone(),
             selector: scale.selector.clone(),
         },
-        None => Paths { spec: own(&["spec", "replicas"]), status: own(&["status", "replicas"]), selector: None },
+        None => Paths {
+            spec: own(&["spec", "replicas"]),
+            status: own(&["status", "replicas"]),
+            selector: None,
+        },
     }
 }
 
@@ -34,7 +38,9 @@ fn at<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
 }
 
 fn set(value: &mut Value, path: &[String], leaf: Value) {
-    let Some((last, parents)) = path.split_last() else { return };
+    let Some((last, parents)) = path.split_last() else {
+        return;
+    };
     let mut node = value;
     for key in parents {
         if !node[key].is_object() {
@@ -57,10 +63,15 @@ fn scale_of(ctx: &Ctx, value: &Value) -> Value {
     if let Some(selector) = paths.selector.and_then(|path| at(value, &path).cloned()) {
         status["selector"] = selector;
     } else if let Some(labels) = value["spec"]["selector"]["matchLabels"].as_object() {
-        let pairs: Vec<String> = labels.iter().map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect();
+        let pairs: Vec<String> = labels
+            .iter()
+            .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
+            .collect();
         status["selector"] = pairs.join(",").into();
     }
-    let spec = replicas.filter(|r| r.as_i64() != Some(0)).map_or_else(|| json!({}), |r| json!({"replicas": r}));
+    let spec = replicas
+        .filter(|r| r.as_i64() != Some(0))
+        .map_or_else(|| json!({}), |r| json!({"replicas": r}));
     json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
 }
 
@@ -83,7 +94,9 @@ pub(super) fn dispatch(ctx: &Ctx, verb: &str) -> Result<Reply> {
         _ => {
             let kind = PatchType::of(&ctx.content_type, ctx.resource.is_custom())?;
             if kind == PatchType::Apply {
-                return Err(ApiError::unsupported_media("application/json-patch+json, application/merge-patch+json"));
+                return Err(ApiError::unsupported_media(
+                    "application/json-patch+json, application/merge-patch+json",
+                ));
             }
             let mut value = scale.clone();
             let schema = schemas::schema("autoscaling", "v1", "Scale").unwrap_or_default();
@@ -93,11 +106,24 @@ pub(super) fn dispatch(ctx: &Ctx, verb: &str) -> Result<Reply> {
     };
     let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
     if replicas < 0 {
-        let cause = Cause::invalid("spec.replicas", &replicas.into(), "must be greater than or equal to 0");
-        return Err(ApiError::invalid("Scale", "autoscaling", &ctx.target.name, vec![cause]));
+        let cause = Cause::invalid(
+            "spec.replicas",
+            &replicas.into(),
+            "must be greater than or equal to 0",
+        );
+        return Err(ApiError::invalid(
+            "Scale",
+            "autoscaling",
+            &ctx.target.name,
+            vec![cause],
+        ));
     }
     let version = wanted["metadata"]["resourceVersion"].clone();
-    let insisted = if version == scale["metadata"]["resourceVersion"] && verb == "patch" { Value::Null } else { version };
+    let insisted = if version == scale["metadata"]["resourceVersion"] && verb == "patch" {
+        Value::Null
+    } else {
+        version
+    };
     let dry_run = options::dry_run(&ctx.query, "UpdateOptions")?;
     let outcome = modify(ctx, "scale", Operation::Update, dry_run, "patch", |old| {
         let mut value = old.value.clone();

@@ -29,7 +29,10 @@ pub(super) fn dispatch(ctx: &Ctx, verb: &str) -> Result<Reply> {
         ("finalize", "update") => finalize(ctx),
         ("approval", "update" | "patch") => approval(ctx, verb),
         (_, "get") => {
-            let found = ctx.inner.store.get(&ctx.resource.storage, ctx.namespace(), &ctx.target.name);
+            let found = ctx
+                .inner
+                .store
+                .get(&ctx.resource.storage, ctx.namespace(), &ctx.target.name);
             let object = found.ok_or_else(|| ctx.not_found(&ctx.target.name))?;
             Ok(respond::object(ctx, StatusCode::OK, &object))
         }
@@ -40,7 +43,8 @@ pub(super) fn dispatch(ctx: &Ctx, verb: &str) -> Result<Reply> {
 }
 
 fn done(ctx: &Ctx) -> Reply {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    let status =
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     respond::status(ctx, StatusCode::CREATED, &status)
 }
 
@@ -55,11 +59,17 @@ fn bind(ctx: &Ctx) -> Result<Reply> {
     modify(ctx, "binding", Operation::Update, dry_run, "patch", |old| {
         let refuse = |why: String| Err(ApiError::conflict("", "pods/binding", &ctx.target.name, &why));
         if old.is_deleting() {
-            return refuse(format!("pod {} is being deleted, cannot be assigned to a host", ctx.target.name));
+            return refuse(format!(
+                "pod {} is being deleted, cannot be assigned to a host",
+                ctx.target.name
+            ));
         }
         let current = old.value["spec"]["nodeName"].as_str().unwrap_or_default();
         if !current.is_empty() {
-            return refuse(format!("pod {} is already assigned to node {current:?}", ctx.target.name));
+            return refuse(format!(
+                "pod {} is already assigned to node {current:?}",
+                ctx.target.name
+            ));
         }
         let mut value = old.value.clone();
         value["spec"]["nodeName"] = node.into();
@@ -77,9 +87,15 @@ fn evict(ctx: &Ctx) -> Result<Reply> {
         .get(&ctx.resource.storage, ctx.namespace(), &ctx.target.name)
         .ok_or_else(|| ctx.not_found(&ctx.target.name))?;
     let running = matches!(pod.value["status"]["phase"].as_str(), Some("Running"));
-    for budget in ctx.inner.store.list("policy/poddisruptionbudgets", ctx.namespace()).objects {
+    for budget in ctx
+        .inner
+        .store
+        .list("policy/poddisruptionbudgets", ctx.namespace())
+        .objects
+    {
         let selector = &budget.value["spec"]["selector"];
-        let matches = selector.is_object() && crate::selector::Labels::from_value(selector).matches(&pod.value);
+        let matches =
+            selector.is_object() && crate::selector::Labels::from_value(selector).matches(&pod.value);
         if running && matches && budget.value["status"]["disruptionsAllowed"].as_i64().unwrap_or(0) <= 0 {
             let details = json!({"causes": [{"reason": "DisruptionBudget",
                 "message": format!("The disruption budget {} does not allow evicting pods currently", budget.name())}]});
@@ -109,7 +125,11 @@ fn finalize(ctx: &Ctx) -> Result<Reply> {
 /// Approval writes conditions only, and each of them once.
 fn approval(ctx: &Ctx, verb: &str) -> Result<Reply> {
     let dry_run = options::dry_run(&ctx.query, "UpdateOptions")?;
-    let body = if verb == "update" { Some(decode::parse(ctx, &ctx.resource.kind)?) } else { None };
+    let body = if verb == "update" {
+        Some(decode::parse(ctx, &ctx.resource.kind)?)
+    } else {
+        None
+    };
     let patch = match verb {
         "patch" => Some(Patch::parse(PatchType::of(&ctx.content_type, false)?, &ctx.body)?),
         _ => None,
@@ -142,14 +162,34 @@ fn token(ctx: &Ctx) -> Result<Reply> {
         .store
         .get("/serviceaccounts", ctx.namespace(), &ctx.target.name)
         .ok_or_else(|| ctx.not_found(&ctx.target.name))?;
-    let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(TOKEN_SECONDS);
+    let seconds = request["spec"]["expirationSeconds"]
+        .as_i64()
+        .unwrap_or(TOKEN_SECONDS);
     if seconds < TOKEN_SECONDS_MIN {
-        let cause = Cause::invalid("spec.expirationSeconds", &seconds.into(), "may not specify a duration less than 10 minutes");
-        return Err(ApiError::invalid("TokenRequest", "authentication.k8s.io", "", vec![cause]));
+        let cause = Cause::invalid(
+            "spec.expirationSeconds",
+            &seconds.into(),
+            "may not specify a duration less than 10 minutes",
+        );
+        return Err(ApiError::invalid(
+            "TokenRequest",
+            "authentication.k8s.io",
+            "",
+            vec![cause],
+        ));
     }
-    let audiences: Vec<String> =
-        request["spec"]["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
-    let audiences = if audiences.is_empty() { vec![tokens::ISSUER.to_owned()] } else { audiences };
+    let audiences: Vec<String> = request["spec"]["audiences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect();
+    let audiences = if audiences.is_empty() {
+        vec![tokens::ISSUER.to_owned()]
+    } else {
+        audiences
+    };
     let reference = request["spec"]["boundObjectRef"].clone();
     let bound = bound_object(ctx, &reference)?;
     let ask = tokens::Ask {
@@ -158,9 +198,12 @@ fn token(ctx: &Ctx) -> Result<Reply> {
         uid: account.uid(),
         audiences: &audiences,
         seconds,
-        bound: bound.as_ref().map(|(kind, name, uid)| (kind.as_str(), name.as_str(), uid.as_str())),
+        bound: bound
+            .as_ref()
+            .map(|(kind, name, uid)| (kind.as_str(), name.as_str(), uid.as_str())),
     };
-    let token = tokens::issue(&ctx.inner, &ask).ok_or_else(|| ApiError::internal("the token could not be signed"))?;
+    let token =
+        tokens::issue(&ctx.inner, &ask).ok_or_else(|| ApiError::internal("the token could not be signed"))?;
     let expires = ctx.now + jiff::SignedDuration::from_secs(seconds);
     request["kind"] = "TokenRequest".into();
     request["apiVersion"] = "authentication.k8s.io/v1".into();
@@ -168,26 +211,42 @@ fn token(ctx: &Ctx) -> Result<Reply> {
         "name": account.name(), "namespace": account.namespace(), "uid": account.uid(),
         "creationTimestamp": clock::rfc3339(ctx.now),
     });
-    request["spec"] = json!({"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": reference});
+    request["spec"] =
+        json!({"audiences": audiences, "expirationSeconds": seconds, "boundObjectRef": reference});
     request["status"] = json!({"token": token, "expirationTimestamp": clock::rfc3339(expires)});
     Ok(respond::status(ctx, StatusCode::CREATED, &request))
 }
 
 fn bound_object(ctx: &Ctx, reference: &Value) -> Result<Option<(String, String, String)>> {
-    let Some(kind) = reference["kind"].as_str() else { return Ok(None) };
+    let Some(kind) = reference["kind"].as_str() else {
+        return Ok(None);
+    };
     let name = reference["name"].as_str().unwrap_or_default();
     let (storage, plural, namespace) = match kind {
         "Pod" => ("/pods", "pods", ctx.namespace()),
         "Secret" => ("/secrets", "secrets", ctx.namespace()),
         "Node" => ("/nodes", "nodes", ""),
         _ => {
-            let message = format!("cannot bind token for serviceaccount {:?} to type {kind}", ctx.target.name);
+            let message = format!(
+                "cannot bind token for serviceaccount {:?} to type {kind}",
+                ctx.target.name
+            );
             return Err(ApiError::bad_request(message));
         }
     };
-    let object = ctx.inner.store.get(storage, namespace, name).ok_or_else(|| ApiError::not_found("", plural, name))?;
-    if reference["uid"].as_str().is_some_and(|uid| !uid.is_empty() && uid != object.uid()) {
-        let why = format!("the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated", reference["uid"]);
+    let object = ctx
+        .inner
+        .store
+        .get(storage, namespace, name)
+        .ok_or_else(|| ApiError::not_found("", plural, name))?;
+    if reference["uid"]
+        .as_str()
+        .is_some_and(|uid| !uid.is_empty() && uid != object.uid())
+    {
+        let why = format!(
+            "the UID in the bound object reference ({}) does not match the UID in record. The object might have been deleted and then recreated",
+            reference["uid"]
+        );
         return Err(ApiError::conflict("", plural, name, &why));
     }
     Ok(Some((kind.to_owned(), name.to_owned(), object.uid().to_owned())))

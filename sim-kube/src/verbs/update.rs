@@ -43,17 +43,32 @@ pub(super) fn put(ctx: &Ctx, subresource: &str) -> Result<Reply> {
     decode::admit_shape(ctx, &mut value, validation, &Via::Body)?;
     let given = version_of(&value)?;
     if given.is_none() && resource.is_custom() {
-        let cause = Cause::invalid("metadata.resourceVersion", &0.into(), "must be specified for an update");
-        return Err(ApiError::invalid(&resource.plural, &resource.group, &ctx.target.name, vec![cause]));
+        let cause = Cause::invalid(
+            "metadata.resourceVersion",
+            &0.into(),
+            "must be specified for an update",
+        );
+        return Err(ApiError::invalid(
+            &resource.plural,
+            &resource.group,
+            &ctx.target.name,
+            vec![cause],
+        ));
     }
-    let exists = ctx.inner.store.get(&resource.storage, ctx.namespace(), &ctx.target.name).is_some();
+    let exists = ctx
+        .inner
+        .store
+        .get(&resource.storage, ctx.namespace(), &ctx.target.name)
+        .is_some();
     if !exists && subresource.is_empty() && builtin::creates_on_update(resource) && given.is_none() {
         return Ok(match create::insert(ctx, value, Operation::Update, dry_run)? {
             Created::Stored(object) => respond::object(ctx, StatusCode::CREATED, &object),
             Created::Dry(value) => respond::value(ctx, StatusCode::CREATED, &value),
         });
     }
-    let outcome = modify(ctx, subresource, Operation::Update, dry_run, "update", |_| Ok(value.clone()))?;
+    let outcome = modify(ctx, subresource, Operation::Update, dry_run, "update", |_| {
+        Ok(value.clone())
+    })?;
     Ok(outcome.reply(ctx))
 }
 
@@ -64,11 +79,17 @@ fn check_url(ctx: &Ctx, value: &mut Value) -> Result<()> {
     }
     let name = value["metadata"]["name"].as_str().unwrap_or_default();
     if name.is_empty() {
-        let message = format!("the name of the object () does not match the name on the URL ({})", ctx.target.name);
+        let message = format!(
+            "the name of the object () does not match the name on the URL ({})",
+            ctx.target.name
+        );
         return Err(ApiError::bad_request(message));
     }
     if name != ctx.target.name {
-        let message = format!("the name of the object ({name}) does not match the name on the URL ({})", ctx.target.name);
+        let message = format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            ctx.target.name
+        );
         return Err(ApiError::bad_request(message));
     }
     let namespace = value["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -170,7 +191,7 @@ pub(super) fn modify(
                 return Ok(Outcome::Stored(object));
             }
             Err(Refused::Missing) => return Err(ctx.not_found(&ctx.target.name)),
-            Err(_) if verb == "update" => return Err(stale()),
+            Err(_) if insisted.is_some() => return Err(stale()),
             Err(_) => {}
         }
     }
@@ -178,14 +199,29 @@ pub(super) fn modify(
 }
 
 /// Completes a changed object: what the client may not touch comes from `old`, then rules, owners, checks.
-fn prepare(ctx: &Ctx, subresource: &str, operation: Operation, verb: &str, old: &Obj, mut new: Value) -> Result<Value> {
+fn prepare(
+    ctx: &Ctx,
+    subresource: &str,
+    operation: Operation,
+    verb: &str,
+    old: &Obj,
+    mut new: Value,
+) -> Result<Value> {
     let resource = &ctx.resource;
     if let Some(uid) = new["metadata"].get("uid").and_then(Value::as_str)
         && !uid.is_empty()
         && uid != old.uid()
     {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.uid());
-        return Err(ApiError::conflict(&resource.group, &resource.plural, &ctx.target.name, &why));
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            old.uid()
+        );
+        return Err(ApiError::conflict(
+            &resource.group,
+            &resource.plural,
+            &ctx.target.name,
+            &why,
+        ));
     }
     scope(ctx, subresource, &old.value, &mut new);
     keep_metadata(&old.value, &mut new);
@@ -193,11 +229,23 @@ fn prepare(ctx: &Ctx, subresource: &str, operation: Operation, verb: &str, old: 
     bump_generation(ctx, &old.value, &mut new);
     create::validate(ctx, &new, Some(&old.value), subresource)?;
     let name = &ctx.target.name;
-    let write = Write { verb, resource, subresource, name, new: Some(&new), old: Some(&old.value) };
+    let write = Write {
+        verb,
+        resource,
+        subresource,
+        name,
+        new: Some(&new),
+        old: Some(&old.value),
+    };
     restriction::admit(&ctx.user, &write)?;
     builtin::admit(ctx, &new, Some(&old.value))?;
     if operation == Operation::Update {
-        fields::track(&old.value, &mut new, resource.schema(), &ctx.who(operation, subresource));
+        fields::track(
+            &old.value,
+            &mut new,
+            resource.schema(),
+            &ctx.who(operation, subresource),
+        );
     }
     builtin::strip_managed(resource, &mut new);
     Ok(new)
@@ -225,7 +273,10 @@ fn scope(ctx: &Ctx, subresource: &str, old: &Value, new: &mut Value) {
         "" if resource.has_status() => {
             if let Some(map) = new.as_object_mut() {
                 map.shift_remove("status");
-                map.extend(old.get("status").map(|status| ("status".to_owned(), status.clone())));
+                map.extend(
+                    old.get("status")
+                        .map(|status| ("status".to_owned(), status.clone())),
+                );
             }
         }
         _ => {}
@@ -233,8 +284,20 @@ fn scope(ctx: &Ctx, subresource: &str, old: &Value, new: &mut Value) {
 }
 
 fn keep_metadata(old: &Value, new: &mut Value) {
-    let Some(metadata) = new["metadata"].as_object_mut() else { return };
-    for key in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion", "selfLink", "generateName", "namespace"] {
+    let Some(metadata) = new.pointer_mut("/metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
+    for key in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+        "selfLink",
+        "generateName",
+        "namespace",
+    ] {
         match old["metadata"].get(key) {
             Some(value) => metadata.insert(key.to_owned(), value.clone()),
             None => metadata.shift_remove(key),
@@ -242,12 +305,18 @@ fn keep_metadata(old: &Value, new: &mut Value) {
     }
     for key in ["labels", "annotations"] {
         // Go omits empty maps.
-        if metadata.get(key).is_some_and(|m| m.is_null() || m.as_object().is_some_and(Map::is_empty)) {
+        if metadata
+            .get(key)
+            .is_some_and(|m| m.is_null() || m.as_object().is_some_and(Map::is_empty))
+        {
             metadata.shift_remove(key);
         }
     }
     for key in ["finalizers", "ownerReferences"] {
-        if metadata.get(key).is_some_and(|l| l.is_null() || l.as_array().is_some_and(Vec::is_empty)) {
+        if metadata
+            .get(key)
+            .is_some_and(|l| l.is_null() || l.as_array().is_some_and(Vec::is_empty))
+        {
             metadata.shift_remove(key);
         }
     }
@@ -261,7 +330,10 @@ fn bump_generation(ctx: &Ctx, old: &Value, new: &mut Value) {
     let apart = ctx.resource.has_status();
     let desired = |value: &Value| -> Map<String, Value> {
         let fields = value.as_object().into_iter().flatten();
-        fields.filter(|(key, _)| *key != "metadata" && !(apart && *key == "status")).map(|(k, v)| (k.clone(), v.clone())).collect()
+        fields
+            .filter(|(key, _)| *key != "metadata" && !(apart && *key == "status"))
+            .map(|(k, v)| (k.clone(), v.clone()))
+            .collect()
     };
     if desired(old) != desired(new) {
         let generation = old["metadata"]["generation"].as_i64().unwrap_or(0);

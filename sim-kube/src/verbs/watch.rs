@@ -37,24 +37,43 @@ fn plan(ctx: &Ctx, selection: &Selection, log: &Log) -> Result<Plan> {
     let store = &ctx.inner.store;
     let snapshot = || {
         let snapshot = store.list(&ctx.resource.storage, ctx.namespace());
-        let initial = snapshot.objects.into_iter().filter(|o| selection.matches(ctx, o)).collect();
+        let initial = snapshot
+            .objects
+            .into_iter()
+            .filter(|o| selection.matches(ctx, o))
+            .collect();
         (initial, snapshot.version)
     };
     let from_now = |mark_end: bool| {
         let (initial, cursor) = snapshot();
-        Plan { initial, mark_end, cursor, expired: false }
+        Plan {
+            initial,
+            mark_end,
+            cursor,
+            expired: false,
+        }
     };
     match (wanted, version) {
-        (Some(true), Some(version)) if version > store.version() => Err(ApiError::rv_too_large(version, store.version())),
+        (Some(true), Some(version)) if version > store.version() => {
+            Err(ApiError::rv_too_large(version, store.version()))
+        }
         (Some(true), _) => Ok(from_now(true)),
         // Without a version: the state, then changes. So does "0".
         (None, None | Some(0)) => Ok(from_now(false)),
-        (Some(false), None | Some(0)) => {
-            Ok(Plan { initial: VecDeque::new(), mark_end: false, cursor: store.version(), expired: false })
-        }
+        (Some(false), None | Some(0)) => Ok(Plan {
+            initial: VecDeque::new(),
+            mark_end: false,
+            cursor: store.version(),
+            expired: false,
+        }),
         (_, Some(version)) => {
             let expired = matches!(log.read_after(version, 0), Read::Expired);
-            Ok(Plan { initial: VecDeque::new(), mark_end: false, cursor: version, expired })
+            Ok(Plan {
+                initial: VecDeque::new(),
+                mark_end: false,
+                cursor: version,
+                expired,
+            })
         }
     }
 }
@@ -68,7 +87,10 @@ fn seen(ctx: &Ctx, selection: &Selection, event: &Event) -> Option<EventKind> {
     if selection.is_everything() {
         return Some(event.kind);
     }
-    let was = event.previous.as_ref().is_some_and(|previous| selection.matches(ctx, previous));
+    let was = event
+        .previous
+        .as_ref()
+        .is_some_and(|previous| selection.matches(ctx, previous));
     let is = event.kind != EventKind::Deleted && selection.matches(ctx, &event.object);
     match (was, is) {
         (false, false) => None,
@@ -142,12 +164,30 @@ pub(super) fn watch(ctx: &Ctx) -> Result<Reply> {
     let log = ctx.inner.store.log(&ctx.resource.storage);
     let news = log.subscribe();
     let plan = plan(ctx, &selection, &log)?;
-    let seconds = ctx.query.get("timeoutSeconds").and_then(|s| s.parse::<u64>().ok()).filter(|s| *s > 0);
+    let seconds = ctx
+        .query
+        .get("timeoutSeconds")
+        .and_then(|s| s.parse::<u64>().ok())
+        .filter(|s| *s > 0);
     let timeout = seconds.map_or(TIMEOUT_DEFAULT, Duration::from_secs);
     let bookmarks = ctx.query.flag("allowWatchBookmarks");
     let owned = ctx.for_stream();
-    let watcher = Watcher { encoder: Encoder { ctx: owned, tables: 0 }, selection, log, news, bookmarks, timeout };
-    let media = if ctx.accept.yaml { "application/yaml;stream=watch" } else { "application/json" };
+    let watcher = Watcher {
+        encoder: Encoder {
+            ctx: owned,
+            tables: 0,
+        },
+        selection,
+        log,
+        news,
+        bookmarks,
+        timeout,
+    };
+    let media = if ctx.accept.yaml {
+        "application/yaml;stream=watch"
+    } else {
+        "application/json"
+    };
     Ok(body::stream(media, watcher.lines(plan)))
 }
 
@@ -167,7 +207,10 @@ enum Turn {
 }
 
 impl Watcher {
-    fn lines(mut self, plan: Plan) -> impl futures::Stream<Item = std::result::Result<Frame<Bytes>, Infallible>> {
+    fn lines(
+        mut self,
+        plan: Plan,
+    ) -> impl futures::Stream<Item = std::result::Result<Frame<Bytes>, Infallible>> {
         stream! {
             let deadline = tokio::time::sleep(self.timeout);
             tokio::pin!(deadline);

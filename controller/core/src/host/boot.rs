@@ -108,7 +108,10 @@ pub(super) fn into_agent<'a>(p: &mut Pass<'a>, operation: &Operation, terms: &Te
     failure::within(p, terms.job_within, terms.error, "boot.agent-lost", flow)
 }
 
+/// Ports are moved only while the server is seen off: whoever switches it on meanwhile does not take a running
+/// system into another network.
 pub(super) fn go_home(p: &mut Pass<'_>) -> Flow {
+    power::off(p)?;
     match network::home(p)? {
         Some(home) => network::be_in(p, &home),
         None => Flow::Continue(()),

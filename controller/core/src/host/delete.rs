@@ -60,7 +60,10 @@ fn give_up(p: &mut Pass<'_>) -> Flow {
     if p.status.error_count <= TRIES {
         return Flow::Continue(());
     }
-    let last = p.status.error_message.clone();
+    let last = match p.status.error_message.as_str() {
+        "" => "it failed too often".to_owned(),
+        told => told.to_owned(),
+    };
     if p.state() == State::PoweringOffBeforeDelete {
         p.warn("DeletedUncleaned", format!("the host is forgotten without having been switched off: {last}"));
         return Flow::Break(p.go(State::Deleting, "delete.off-gave-up", last));

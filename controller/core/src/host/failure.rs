@@ -120,8 +120,8 @@ pub(super) fn within<T>(
 ) -> Flow<T> {
     match flow {
         Flow::Break(waiting) if waiting.0 != rule && p.late(limit) => {
-            let step = p.step().map_or("step", |s| s.as_str());
-            let message = format!("{step}: not done within {} s: {}", limit.as_secs(), p.awaited());
+            let undone = p.step().map_or("the step was not done", Step::undone);
+            let message = format!("{undone} within {} s: {}", limit.as_secs(), p.awaited());
             Flow::Break(fail(p, rule, kind, message))
         }
         other => other,

@@ -63,7 +63,9 @@ fn record(p: &mut Pass<'_>, agent: &AgentFacts) -> Flow {
     if !broken!(NoHardwareData) {
         write_hardware_data(p, inventory);
     }
-    p.status.hardware = Some(inventory.clone());
+    if !broken!(NoInventory) {
+        p.status.hardware = Some(inventory.clone());
+    }
     p.own().devices = agent.devices.clone();
     Flow::Continue(())
 }

@@ -90,7 +90,8 @@ fn paused_is_untouched(view: &HostView<'_>, d: &Hosts) -> Option<String> {
 fn finalizer_before_intents(view: &HostView<'_>, d: &Hosts) -> Option<String> {
     let there = view.host.metadata.finalizers.iter().flatten().any(|f| f == annotations::FINALIZER);
     let written = d.writes.iter().any(|w| w.target.kind == BareMetalHost::KIND);
-    let leaving = view.host.metadata.deletion_timestamp.is_some();
+    let leaving = view.host.metadata.deletion_timestamp.is_some()
+        || before(view).provisioning.state == State::Deleting;
     (!d.intents.is_empty() && !there && !written && !leaving).then(|| "intents for a host without finalizer".to_owned())
 }
 

@@ -86,7 +86,7 @@ fn rules(p: &mut Pass<'_>) -> Verdict {
 /// Nothing is asked of a server before its object is sure to wait for us at its end.
 fn finalizer(p: &mut Pass<'_>) {
     let finalizers = p.host().metadata.finalizers.clone().unwrap_or_default();
-    if p.deleting() || finalizers.iter().any(|f| f == annotations::FINALIZER) {
+    if p.deleting() || p.state() == State::Deleting || finalizers.iter().any(|f| f == annotations::FINALIZER) {
         return;
     }
     let all: Vec<String> = finalizers.into_iter().chain([annotations::FINALIZER.to_owned()]).collect();

@@ -4,6 +4,7 @@ use super::{
     boot::{self, Job, Terms},
     conditions, failure, network,
     pass::{Flow, Pass, Verdict},
+    power,
     step::Step,
     view::{ImageFacts, Power},
 };
@@ -192,6 +193,7 @@ fn run(p: &mut Pass<'_>) -> Verdict {
 }
 
 fn move_to_user(p: &mut Pass<'_>) -> Flow<Option<NetworkName>> {
+    power::off(p)?;
     let network = network::of_user(p)?;
     if let Some(network) = &network {
         network::be_in(p, network)?;

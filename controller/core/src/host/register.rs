@@ -68,9 +68,12 @@ pub(super) fn ensure(p: &mut Pass<'_>) -> Flow {
         return Flow::Continue(());
     }
     if was_refused(p, &version) && !broken!(RetryPassword) {
-        let message = p.status.error_message.clone();
-        p.status.operational_status = OperationalStatus::Error;
-        return Flow::Break(p.wait("register.refused", message));
+        let message = match p.status.error_message.as_str() {
+            "" => "the BMC refused these credentials: correct the Secret, or the address".to_owned(),
+            told => told.to_owned(),
+        };
+        let kind = p.status.error_type.unwrap_or(failure::bmc_error(p.state()));
+        return Flow::Break(failure::blocked(p, "register.refused", kind, None, message));
     }
     match &p.view.bmc {
         Observed::Known { value, .. } if value.credentials == version => {

@@ -62,6 +62,25 @@ impl Step {
         NAMES.iter().find(|(step, _)| *step == self).map_or("", |(_, name)| name)
     }
 
+    /// What did not happen, when the step takes too long.
+    pub(super) fn undone(self) -> &'static str {
+        match self {
+            Step::Verify => "the BMC did not answer",
+            Step::Image => "the image was not fetched",
+            Step::Off | Step::Shutdown | Step::PowerOff | Step::PowerOffSoft => "the server did not go off",
+            Step::Home => "the server was not seen in its home network",
+            Step::Boot | Step::PowerOn => "the server did not go on",
+            Step::Agent => "the agent did not come",
+            Step::Write => "the image was not written",
+            Step::Erase => "the disks were not erased",
+            Step::Move => "the server was not seen in its user's network",
+            Step::Disk => "the server did not boot from its disk",
+            Step::Join => "the system on the disk did not start",
+            Step::Restore => "the host's spec was not restored",
+            Step::Leave => "the server was not seen out of its network",
+        }
+    }
+
     pub(super) fn parse(name: &str) -> Option<Step> {
         NAMES.iter().find(|(_, n)| *n == name).map(|(step, _)| *step)
     }

@@ -72,7 +72,7 @@ impl Rack {
         let personality = Personality::named(personality).unwrap();
         let macs = (0..personality.nic_count()).map(|n| Mac([2, 0, 0, 0, n as u8, 0x1a])).collect();
         let identity =
-            Identity { serial: "S1".into(), uuid: uuid::Uuid::from_u128(7), macs, bmc_mac: MAC, https_port: 8443 };
+            Identity { serial: "S1".into(), uuid: uuid::Uuid::from_u128(7), macs, bmc_mac: MAC };
         let config = Config {
             hardware: personality.hardware(&identity).unwrap(),
             personality,

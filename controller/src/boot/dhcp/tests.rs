@@ -1,5 +1,6 @@
 //! Tables of the DHCP engine: who asks how, and what goes back, as bytes; hostile packets.
 
+use super::packet::{PACKET_MIN, read_options};
 use super::*;
 use proptest::prelude::*;
 
@@ -53,7 +54,9 @@ impl Packet {
     }
 
     fn pxe(self, arch: u8) -> Self {
-        self.option(60, b"PXEClient:Arch:00007:UNDI:003001").option(93, &[0, arch]).option(97, &[0; 17])
+        self.option(60, b"PXEClient:Arch:00007:UNDI:003001")
+            .option(93, &[0, arch])
+            .option(97, &[0; 17])
     }
 
     fn send(mut self) -> Outcome {
@@ -80,7 +83,7 @@ struct Answered(Reply);
 
 impl Answered {
     fn option(&self, code: u8) -> Option<Vec<u8>> {
-        raw_option(&self.0.bytes, code)
+        read_options(&self.0.bytes[240..]).remove(&code)
     }
     fn text(&self, code: u8) -> String {
         String::from_utf8(self.option(code).unwrap_or_default()).unwrap()
@@ -93,11 +96,15 @@ impl Answered {
 #[test]
 fn firmware_gets_address_and_boot_file() {
     let reply = Packet::new(1).pxe(7).option(61, &[1, 2, 3]).reply();
-    assert_eq!(reply.0.kind, MessageType::Offer);
+    assert_eq!(reply.0.kind, Kind::Offer);
     assert_eq!(reply.0.to.to_string(), "255.255.255.255:68");
     assert_eq!(reply.field(0, 3), [2, 1, 6], "BOOTREPLY on Ethernet");
     assert_eq!(reply.field(4, 4), [0xde, 0xad, 0xbe, 0xef]);
-    assert_eq!(reply.field(16, 8), [192, 168, 100, 10, 192, 168, 100, 4], "yiaddr, siaddr");
+    assert_eq!(
+        reply.field(16, 8),
+        [192, 168, 100, 10, 192, 168, 100, 4],
+        "yiaddr, siaddr"
+    );
     assert_eq!(reply.field(28, 6), MAC.0);
     assert_eq!(reply.field(108, 12), *b"snponly.efi\0");
     let want: [(u8, &[u8]); 12] = [
@@ -117,8 +124,36 @@ fn firmware_gets_address_and_boot_file() {
     for (code, data) in want {
         assert_eq!(reply.option(code).as_deref(), Some(data), "option {code}");
     }
-    assert_eq!(reply.option(97), Some(vec![0; 17]), "the machine's UUID goes back");
+    assert_eq!(
+        reply.option(97),
+        Some(vec![0; 17]),
+        "the machine's UUID goes back"
+    );
     assert!(reply.0.bytes.len() >= 300);
+}
+
+#[test]
+fn somebody_elses_codec_reads_it() {
+    use dhcproto::v4::{Decodable, Decoder, DhcpOption, Message, MessageType, OptionCode};
+    let reply = Packet::new(1).pxe(7).option(61, &[1, 2, 3]).reply();
+    let message = Message::decode(&mut Decoder::new(&reply.0.bytes)).unwrap();
+    assert_eq!(message.opts().msg_type(), Some(MessageType::Offer));
+    assert_eq!(
+        (
+            message.yiaddr(),
+            message.fname_str().unwrap().unwrap().trim_end_matches('\0')
+        ),
+        ([192, 168, 100, 10].into(), "snponly.efi")
+    );
+    assert_eq!(
+        message.opts().get(OptionCode::AddressLeaseTime),
+        Some(&DhcpOption::AddressLeaseTime(3600))
+    );
+    let servers = vec![[192, 168, 100, 2].into(), [1, 1, 1, 1].into()];
+    assert_eq!(
+        message.opts().get(OptionCode::DomainNameServer),
+        Some(&DhcpOption::DomainNameServer(servers))
+    );
 }
 
 #[test]
@@ -137,8 +172,14 @@ fn ipxe_gets_its_script() {
 
 #[test]
 fn http_boot_is_echoed() {
-    let reply = Packet::new(1).option(60, b"HTTPClient:Arch:00016:UNDI:003001").option(93, &[0, 16]).reply();
-    assert_eq!((reply.text(60).as_str(), reply.text(67).as_str()), ("HTTPClient", "http://192.168.100.4:8080/boot/snponly.efi"));
+    let reply = Packet::new(1)
+        .option(60, b"HTTPClient:Arch:00016:UNDI:003001")
+        .option(93, &[0, 16])
+        .reply();
+    assert_eq!(
+        (reply.text(60).as_str(), reply.text(67).as_str()),
+        ("HTTPClient", "http://192.168.100.4:8080/boot/snponly.efi")
+    );
     assert_eq!(reply.option(66), None);
 }
 
@@ -153,62 +194,132 @@ fn a_ramdisk_gets_an_address_only() {
 fn requests_are_acked_or_refused() {
     let (ours, right, wrong) = ([192, 168, 100, 4], [192, 168, 100, 10], [192, 168, 100, 77]);
     let select = Packet::new(3).option(54, &ours).option(50, &right).reply();
-    assert_eq!(select.0.kind, MessageType::Ack);
-    assert_eq!(Packet::new(3).option(50, &right).reply().0.kind, MessageType::Ack, "init-reboot");
+    assert_eq!(select.0.kind, Kind::Ack);
+    assert_eq!(
+        Packet::new(3).option(50, &right).reply().0.kind,
+        Kind::Ack,
+        "init-reboot"
+    );
     let renew = Packet::new(3).field(12, &right).reply();
-    assert_eq!((renew.0.kind, renew.0.to.to_string().as_str()), (MessageType::Ack, "192.168.100.10:68"));
+    assert_eq!(
+        (renew.0.kind, renew.0.to.to_string().as_str()),
+        (Kind::Ack, "192.168.100.10:68")
+    );
     for packet in [
         Packet::new(3).option(54, &ours).option(50, &wrong),
         Packet::new(3).option(50, &wrong),
         Packet::new(3).field(12, &wrong),
     ] {
         let nak = packet.reply();
-        assert_eq!((nak.0.kind, nak.0.to.to_string().as_str()), (MessageType::Nak, "255.255.255.255:68"));
-        assert_eq!((nak.field(16, 4), nak.option(51)), ([0; 4].as_slice(), None), "no address in a NAK");
+        assert_eq!(
+            (nak.0.kind, nak.0.to.to_string().as_str()),
+            (Kind::Nak, "255.255.255.255:68")
+        );
+        assert_eq!(
+            (nak.field(16, 4), nak.option(51)),
+            ([0; 4].as_slice(), None),
+            "no address in a NAK"
+        );
     }
-    assert_eq!(Packet::new(3).option(54, &[10, 0, 0, 1]).why(), Why::OtherServer([10, 0, 0, 1].into()));
+    assert_eq!(
+        Packet::new(3).option(54, &[10, 0, 0, 1]).why(),
+        Why::OtherServer([10, 0, 0, 1].into())
+    );
 }
 
 #[test]
 fn inform_brings_options_without_a_lease() {
     let reply = Packet::new(8).field(12, &[192, 168, 100, 10]).pxe(7).reply();
-    assert_eq!((reply.0.kind, reply.field(16, 4), reply.option(51)), (MessageType::Ack, [0; 4].as_slice(), None));
-    assert_eq!((reply.text(67).as_str(), reply.0.to.to_string().as_str()), ("snponly.efi", "192.168.100.10:68"));
+    assert_eq!(
+        (reply.0.kind, reply.field(16, 4), reply.option(51)),
+        (Kind::Ack, [0; 4].as_slice(), None)
+    );
+    assert_eq!(
+        (reply.text(67).as_str(), reply.0.to.to_string().as_str()),
+        ("snponly.efi", "192.168.100.10:68")
+    );
 }
 
 #[test]
 fn relays_get_their_own_words_back() {
     // Sub-options in an order that is not theirs by number: they must come back byte for byte.
     let info = [2, 3, 9, 9, 9, 1, 4, 1, 2, 3, 4];
-    let reply = Packet::new(1).pxe(7).field(24, &[192, 168, 100, 1]).option(82, &info).reply();
+    let reply = Packet::new(1)
+        .pxe(7)
+        .field(24, &[192, 168, 100, 1])
+        .option(82, &info)
+        .reply();
     assert_eq!(reply.0.to.to_string(), "192.168.100.1:67");
     assert_eq!(reply.option(82).as_deref(), Some(info.as_slice()));
     assert_eq!(reply.field(24, 4), [192, 168, 100, 1]);
-    let nak = Packet::new(3).option(50, &[1, 2, 3, 4]).field(24, &[192, 168, 100, 1]).field(10, &[0]).reply();
-    assert_eq!((nak.0.kind, nak.field(10, 1)), (MessageType::Nak, [0x80].as_slice()), "the relay must broadcast it");
+    let long = vec![7; 255];
+    let reply = Packet::new(1)
+        .option(82, &long)
+        .option(82, &[8])
+        .field(24, &[192, 168, 100, 1])
+        .reply();
+    assert_eq!(
+        reply.option(82),
+        Some([long, vec![8]].concat()),
+        "split in two, both ways"
+    );
+    let nak = Packet::new(3)
+        .option(50, &[1, 2, 3, 4])
+        .field(24, &[192, 168, 100, 1])
+        .field(10, &[0])
+        .reply();
+    assert_eq!(
+        (nak.0.kind, nak.field(10, 1)),
+        (Kind::Nak, [0x80].as_slice()),
+        "the relay must broadcast it"
+    );
 }
 
 #[test]
 fn drops_say_why() {
     let relay = Packet::new(1).field(24, &[10, 9, 9, 1]).why();
-    assert!(relay.to_string().contains("10.9.9.1") && relay.to_string().contains("192.168.100.0/24"), "{relay}");
+    assert!(
+        relay.to_string().contains("10.9.9.1") && relay.to_string().contains("192.168.100.0/24"),
+        "{relay}"
+    );
     let stranger = Packet::new(1).field(28, &[2, 2, 2, 2, 2, 2]).send();
-    let Outcome::Dropped(dropped) = stranger else { panic!("a stranger was answered") };
+    let Outcome::Dropped(dropped) = stranger else {
+        panic!("a stranger was answered")
+    };
     assert_eq!((dropped.mac, dropped.why), (Some(Mac([2; 6])), Why::NoPlan));
-    assert!(matches!(Packet::new(1).pxe(11).why(), Why::NoBootFile { arch: 11, .. }));
+    assert!(matches!(
+        Packet::new(1).pxe(11).why(),
+        Why::NoBootFile { arch: 11, .. }
+    ));
     assert_eq!(Packet::new(1).pxe(99).why(), Why::UnknownArch(99));
-    assert_eq!(Packet::new(4).option(50, &[192, 168, 100, 10]).why(), Why::Declined([192, 168, 100, 10].into()));
+    assert_eq!(
+        Packet::new(4).option(50, &[192, 168, 100, 10]).why(),
+        Why::Declined([192, 168, 100, 10].into())
+    );
     assert_eq!(Packet::new(7).why(), Why::Released);
-    assert_eq!(Packet::new(2).why(), Why::NotForServers, "an OFFER of somebody else");
+    assert_eq!(
+        Packet::new(2).why(),
+        Why::NotForServers,
+        "an OFFER of somebody else"
+    );
     assert_eq!(Packet::new(1).field(0, &[2]).why(), Why::NotForServers, "a reply");
-    assert_eq!(Packet::new(1).field(2, &[16]).why(), Why::NotForServers, "InfiniBand's length");
+    assert_eq!(
+        Packet::new(1).field(2, &[16]).why(),
+        Why::NotForServers,
+        "InfiniBand's length"
+    );
 }
 
 /// What firmware sends, cut, bent and filled with noise.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let options = prop::collection::vec((any::<u8>(), prop::collection::vec(any::<u8>(), 0..40)), 0..12);
-    (1u8..9, options, any::<prop::sample::Index>(), prop::option::of((any::<prop::sample::Index>(), any::<u8>()))).prop_map(
-        |(kind, options, cut, bend)| {
+    (
+        1u8..9,
+        options,
+        any::<prop::sample::Index>(),
+        prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+    )
+        .prop_map(|(kind, options, cut, bend)| {
             let mut packet = Packet::new(kind);
             for (code, data) in &options {
                 packet = packet.option(*code, data);
@@ -223,8 +334,7 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
                 bytes.truncate(cut.index(bytes.len() + 1));
             }
             bytes
-        },
-    )
+        })
 }
 
 proptest! {

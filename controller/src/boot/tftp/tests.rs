@@ -35,17 +35,33 @@ fn ack(number: u16) -> Vec<u8> {
 
 /// The numbers of the data packets.
 fn numbers(packets: &Packets) -> Vec<u16> {
-    packets.iter().map(|(_, p)| {
-        assert_eq!(p[..2], [0, 3]);
-        u16::from_be_bytes([p[2], p[3]])
-    }).collect()
+    packets
+        .iter()
+        .map(|(_, p)| {
+            assert_eq!(p[..2], [0, 3]);
+            u16::from_be_bytes([p[2], p[3]])
+        })
+        .collect()
 }
 
 #[test]
 fn requests() {
-    let request = parse_request(&rrq(&["/snponly.efi", "OCTET", "BLKSIZE", "1024", "x", "y", "tsize", "0"])).unwrap();
+    let request = parse_request(&rrq(&[
+        "/snponly.efi",
+        "OCTET",
+        "BLKSIZE",
+        "1024",
+        "x",
+        "y",
+        "tsize",
+        "0",
+    ]))
+    .unwrap();
     assert_eq!(request.file, "snponly.efi");
-    assert_eq!(request.options, vec![(Wish::BlockSize, "1024".into()), (Wish::TransferSize, "0".into())]);
+    assert_eq!(
+        request.options,
+        vec![(Wish::BlockSize, "1024".into()), (Wish::TransferSize, "0".into())]
+    );
     for (packet, want) in [
         (rrq(&["f", "netascii"]), Refusal::Mode("netascii".into())),
         (rrq(&["f"]), Refusal::Mode(String::new())),
@@ -62,13 +78,36 @@ fn requests() {
 
 #[test]
 fn options_are_agreed_on() {
-    let options = ["blksize", "9000", "tsize", "0", "windowsize", "4", "timeout", "3", "timeout", "9"];
+    let options = [
+        "blksize",
+        "9000",
+        "tsize",
+        "0",
+        "windowsize",
+        "4",
+        "timeout",
+        "3",
+        "timeout",
+        "9",
+    ];
     let (_, packets, _) = open(3000, &options);
     let text = String::from_utf8(packets[0].1[2..].to_vec()).unwrap();
     assert_eq!(packets[0].1[..2], [0, 6]);
-    assert_eq!(text, "blksize\x001468\0tsize\x003000\0windowsize\x004\0timeout\x003\0");
-    for unusable in [["blksize", "7"], ["blksize", "-1"], ["timeout", "0"], ["windowsize", "0"]] {
-        assert_eq!(numbers(&open(10, &unusable).1), [1], "{unusable:?} is left out, so there is no OACK");
+    assert_eq!(
+        text,
+        "blksize\x001468\0tsize\x003000\0windowsize\x004\0timeout\x003\0"
+    );
+    for unusable in [
+        ["blksize", "7"],
+        ["blksize", "-1"],
+        ["timeout", "0"],
+        ["windowsize", "0"],
+    ] {
+        assert_eq!(
+            numbers(&open(10, &unusable).1),
+            [1],
+            "{unusable:?} is left out, so there is no OACK"
+        );
     }
 }
 
@@ -87,18 +126,38 @@ fn a_file_of_whole_blocks_ends_with_an_empty_one() {
 fn a_repeated_ack_repeats_no_block() {
     let (mut transfer, _, _) = open(2000, &[]);
     assert_eq!(numbers(&transfer.on_packet(&ack(1), peer(), at(1))), [2]);
-    assert!(transfer.on_packet(&ack(1), peer(), at(2)).is_empty(), "Sorcerer's Apprentice");
-    assert!(transfer.on_packet(&ack(9), peer(), at(3)).is_empty(), "not sent yet");
+    assert!(
+        transfer.on_packet(&ack(1), peer(), at(2)).is_empty(),
+        "Sorcerer's Apprentice"
+    );
+    assert!(
+        transfer.on_packet(&ack(9), peer(), at(3)).is_empty(),
+        "not sent yet"
+    );
 }
 
 #[test]
 fn a_window_goes_on_where_it_was_lost() {
     let (mut transfer, _, _) = open(512 * 9, &["windowsize", "4"]);
     assert_eq!(numbers(&transfer.on_packet(&ack(0), peer(), at(1))), [1, 2, 3, 4]);
-    assert_eq!(numbers(&transfer.on_packet(&ack(2), peer(), at(2))), [3, 4, 5, 6], "3 was lost");
-    assert_eq!(numbers(&transfer.on_packet(&ack(2), peer(), at(3))), [3, 4, 5, 6], "3 was lost again");
-    assert!(transfer.on_packet(&ack(2), peer(), at(4)).is_empty(), "only once without progress");
-    assert_eq!(numbers(&transfer.on_packet(&ack(6), peer(), at(5))), [7, 8, 9, 10]);
+    assert_eq!(
+        numbers(&transfer.on_packet(&ack(2), peer(), at(2))),
+        [3, 4, 5, 6],
+        "3 was lost"
+    );
+    assert_eq!(
+        numbers(&transfer.on_packet(&ack(2), peer(), at(3))),
+        [3, 4, 5, 6],
+        "3 was lost again"
+    );
+    assert!(
+        transfer.on_packet(&ack(2), peer(), at(4)).is_empty(),
+        "only once without progress"
+    );
+    assert_eq!(
+        numbers(&transfer.on_packet(&ack(6), peer(), at(5))),
+        [7, 8, 9, 10]
+    );
 }
 
 #[test]
@@ -120,10 +179,20 @@ fn strangers_get_an_error_and_change_nothing() {
     let (mut transfer, _, _) = open(2000, &[]);
     let stranger: SocketAddr = "192.168.100.66:1".parse().unwrap();
     let answer = transfer.on_packet(&ack(1), stranger, at(1));
-    assert_eq!((answer[0].0, &answer[0].1[..4]), (stranger, [0, 5, 0, 5].as_slice()));
-    assert!(transfer.on_packet(&[0, 5, 0, 0, 0], stranger, at(1)).is_empty(), "no error for an error");
+    assert_eq!(
+        (answer[0].0, &answer[0].1[..4]),
+        (stranger, [0, 5, 0, 5].as_slice())
+    );
+    assert!(
+        transfer.on_packet(&[0, 5, 0, 0, 0], stranger, at(1)).is_empty(),
+        "no error for an error"
+    );
     assert_eq!(numbers(&transfer.on_packet(&ack(1), peer(), at(2))), [2]);
-    assert!(transfer.on_packet(b"\0\x05\0\x08no room\0", peer(), at(3)).is_empty());
+    assert!(
+        transfer
+            .on_packet(b"\0\x05\0\x08no room\0", peer(), at(3))
+            .is_empty()
+    );
     assert!(matches!(transfer.progress(), Progress::Failed(why) if why.contains("8 no room")));
 }
 
@@ -163,10 +232,22 @@ impl Client {
 
 /// Runs a transfer; `fate` says for each packet of either side whether it is lost.
 fn run(size: usize, block: usize, window: u64, mut lost: impl FnMut() -> bool) -> (Vec<u8>, Bytes, Progress) {
-    let options = ["blksize".to_owned(), block.to_string(), "windowsize".to_owned(), window.to_string()];
+    let options = [
+        "blksize".to_owned(),
+        block.to_string(),
+        "windowsize".to_owned(),
+        window.to_string(),
+    ];
     let options: Vec<_> = options.iter().map(String::as_str).collect();
     let (mut transfer, mut to_client, file) = open(size, &options);
-    let mut client = Client { window, block, got: vec![], next: 1, since_ack: 0, done: false };
+    let mut client = Client {
+        window,
+        block,
+        got: vec![],
+        next: 1,
+        since_ack: 0,
+        done: false,
+    };
     let mut now = 0;
     while *transfer.progress() == Progress::Running {
         now += 1;
@@ -231,7 +312,11 @@ proptest! {
         for (mut packet, honest, wait) in packets {
             now += wait;
             // Half of the noise looks like TFTP.
-            if let [a, b, ..] = packet.as_mut_slice() { if *b < 128 { *a = 0; *b %= 7; } }
+            if let [a, b, ..] = packet.as_mut_slice()
+                && *b < 128
+            {
+                (*a, *b) = (0, *b % 7);
+            }
             let from = if honest { peer() } else { stranger };
             let mut sent = transfer.on_packet(&packet, from, at(now));
             sent.extend(transfer.poll(at(now)));

@@ -6,7 +6,11 @@ use flate2::read::GzDecoder;
 use std::{collections::BTreeMap, io::Read};
 
 fn host() -> DriveHost {
-    DriveHost { namespace: "metal3-system".into(), name: "bare-metal-1".into(), uid: "uid-1".into() }
+    DriveHost {
+        namespace: "metal3-system".into(),
+        name: "bare-metal-1".into(),
+        uid: "uid-1".into(),
+    }
 }
 
 fn contents() -> DriveContents {
@@ -49,7 +53,11 @@ fn walk(image: &[u8], record: &[u8], names: Names, path: &str, found: &mut BTree
         }
         let entry = &image[at..at + length];
         at += length;
-        assert_eq!(entry[18..25], [126, 2, 3, 4, 5, 6, 0], "recording date in {path:?}");
+        assert_eq!(
+            entry[18..25],
+            [126, 2, 3, 4, 5, 6, 0],
+            "recording date in {path:?}"
+        );
         let id = &entry[33..33 + usize::from(entry[32])];
         if id == [0] || id == [1] {
             continue;
@@ -57,7 +65,10 @@ fn walk(image: &[u8], record: &[u8], names: Names, path: &str, found: &mut BTree
         let name = match names {
             Names::Joliet => {
                 let units: Vec<u16> = id.chunks(2).map(|c| u16::from_be_bytes([c[0], c[1]])).collect();
-                String::from_utf16(&units).unwrap().trim_end_matches(";1").to_owned()
+                String::from_utf16(&units)
+                    .unwrap()
+                    .trim_end_matches(";1")
+                    .to_owned()
             }
             Names::RockRidge => rock_ridge_name(&entry[(33 + id.len()).next_multiple_of(2)..]),
         };
@@ -88,7 +99,10 @@ fn rock_ridge_name(mut area: &[u8]) -> String {
 
 fn files(image: &[u8], names: Names) -> BTreeMap<String, Vec<u8>> {
     let wanted = if names == Names::Joliet { 2 } else { 1 };
-    let descriptor = (16..).map(|n| &image[n * 2048..(n + 1) * 2048]).find(|d| d[0] == wanted).unwrap();
+    let descriptor = (16..)
+        .map(|n| &image[n * 2048..(n + 1) * 2048])
+        .find(|d| d[0] == wanted)
+        .unwrap();
     assert_eq!(descriptor[1..6], *b"CD001");
     let mut found = BTreeMap::new();
     walk(image, &descriptor[156..190], names, "", &mut found);
@@ -98,7 +112,10 @@ fn files(image: &[u8], names: Names) -> BTreeMap<String, Vec<u8>> {
 #[test]
 fn is_a_labelled_volume_with_everything_twice() {
     let image = unpack(&ConfigDrive::build(&host(), &contents(), at()).unwrap());
-    assert_eq!(image[16 * 2048 + 40..16 * 2048 + 72], *b"config-2                        ");
+    assert_eq!(
+        image[16 * 2048 + 40..16 * 2048 + 72],
+        *b"config-2                        "
+    );
     assert_eq!(image[16 * 2048 + 813..16 * 2048 + 830], *b"2026020304050600\0");
     assert_eq!(image.len() % 2048, 0);
     for names in [Names::RockRidge, Names::Joliet] {
@@ -109,7 +126,10 @@ fn is_a_labelled_volume_with_everything_twice() {
             insta::allow_duplicates! {
                 insta::assert_snapshot!(String::from_utf8_lossy(file("meta_data.json")), @r#"{"uuid":"uid-1","metal3-namespace":"metal3-system","metal3-name":"bare-metal-1","local-hostname":"machine-1","local_hostname":"bare-metal-1","name":"bare-metal-1","rack":7}"#);
             }
-            assert_eq!(file("network_data.json"), br#"{"links":[],"networks":[],"services":[]}"#);
+            assert_eq!(
+                file("network_data.json"),
+                br#"{"links":[],"networks":[],"services":[]}"#
+            );
         }
         assert_eq!(found.len(), 6);
     }
@@ -128,24 +148,46 @@ fn the_same_twice_is_the_same_bytes() {
 fn what_is_not_given_is_not_there() {
     let image = unpack(&ConfigDrive::build(&host(), &DriveContents::default(), at()).unwrap());
     let found = files(&image, Names::RockRidge);
-    assert_eq!(found.keys().collect::<Vec<_>>(), ["/openstack/2012-08-10/meta_data.json", "/openstack/latest/meta_data.json"]);
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        [
+            "/openstack/2012-08-10/meta_data.json",
+            "/openstack/latest/meta_data.json"
+        ]
+    );
 }
 
 #[test]
 fn a_large_file_survives() {
     let user_data: Vec<u8> = (0..3_000_000u32).map(|n| (n % 253) as u8).collect();
-    let contents = DriveContents { user_data: Some(user_data.clone()), ..DriveContents::default() };
+    let contents = DriveContents {
+        user_data: Some(user_data.clone()),
+        ..DriveContents::default()
+    };
     let image = unpack(&ConfigDrive::build(&host(), &contents, at()).unwrap());
     assert!(files(&image, Names::Joliet)["/openstack/latest/user_data"] == user_data);
 }
 
 #[test]
 fn refusals() {
-    let build = |contents| ConfigDrive::build(&host(), &contents, at()).unwrap_err().to_string();
-    let too_large = DriveContents { user_data: Some(vec![0; 33 << 20]), ..DriveContents::default() };
+    let build = |contents| {
+        ConfigDrive::build(&host(), &contents, at())
+            .unwrap_err()
+            .to_string()
+    };
+    let too_large = DriveContents {
+        user_data: Some(vec![0; 33 << 20]),
+        ..DriveContents::default()
+    };
     assert!(build(too_large).contains("64 MiB"));
-    let list = DriveContents { meta_data: Some("- a".into()), ..DriveContents::default() };
+    let list = DriveContents {
+        meta_data: Some("- a".into()),
+        ..DriveContents::default()
+    };
     assert!(build(list).starts_with("metaData"));
-    let partial = DriveContents { network_data: Some("links: []".into()), ..DriveContents::default() };
+    let partial = DriveContents {
+        network_data: Some("links: []".into()),
+        ..DriveContents::default()
+    };
     assert!(build(partial).contains("networks is missing"));
 }

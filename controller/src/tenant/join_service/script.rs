@@ -31,7 +31,11 @@ impl ScriptOptions {
                 }
                 ("repository-url", _) => return Err("repository-url must be an http or https URL".into()),
                 ("kubernetes-version", version) => options.kubernetes_version = Some(minor(version)?),
-                (other, _) => return Err(format!("{other} is not a parameter: use type, skip-join, repository-url, kubernetes-version")),
+                (other, _) => {
+                    return Err(format!(
+                        "{other} is not a parameter: use type, skip-join, repository-url, kubernetes-version"
+                    ));
+                }
             }
         }
         Ok(options)
@@ -53,16 +57,24 @@ fn minor(version: &str) -> Result<String, String> {
     let number = |part: Option<&str>| part.and_then(|p| p.parse::<u16>().ok());
     match (number(parts.next()), number(parts.next())) {
         (Some(major), Some(minor)) => Ok(format!("v{major}.{minor}")),
-        _ => Err(format!("kubernetes-version {:?} is not of the form v1.34.2", version.chars().take(20).collect::<String>())),
+        _ => Err(format!(
+            "kubernetes-version {:?} is not of the form v1.34.2",
+            version.chars().take(20).collect::<String>()
+        )),
     }
 }
 
 /// Labels that a kubelet may give its own node (Kubernetes: NodeRestriction); with others it refuses to start, so
 /// whoever owns those puts them on the Node later.
 fn may_set_itself(label: &str) -> bool {
-    let Some((domain, name)) = label.split_once('/') else { return true };
+    let Some((domain, name)) = label.split_once('/') else {
+        return true;
+    };
     let reserved = ["kubernetes.io", "k8s.io"];
-    if !reserved.iter().any(|r| domain == *r || domain.strip_suffix(r).is_some_and(|rest| rest.ends_with('.'))) {
+    if !reserved
+        .iter()
+        .any(|r| domain == *r || domain.strip_suffix(r).is_some_and(|rest| rest.ends_with('.')))
+    {
         return true;
     }
     match domain {
@@ -79,7 +91,11 @@ fn kubelet_args(ticket: &JoinTicket) -> Result<String, String> {
     let mut labels = Vec::new();
     for (key, value) in ticket.labels.iter().filter(|(key, _)| may_set_itself(key)) {
         let key = word("a label's key", key, "/._-")?;
-        let value = if value.is_empty() { String::new() } else { word(&format!("the value of label {key}"), value, "._-")? };
+        let value = if value.is_empty() {
+            String::new()
+        } else {
+            word(&format!("the value of label {key}"), value, "._-")?
+        };
         labels.push(format!("{key}={value}"));
     }
     if !labels.is_empty() {
@@ -90,7 +106,10 @@ fn kubelet_args(ticket: &JoinTicket) -> Result<String, String> {
         let key = word("a taint's key", &taint.key, "/._-")?;
         let effect = word("a taint's effect", &taint.effect, "")?;
         match taint.value.as_deref().filter(|v| !v.is_empty()) {
-            Some(value) => taints.push(format!("{key}={}:{effect}", word("a taint's value", value, "._-")?)),
+            Some(value) => taints.push(format!(
+                "{key}={}:{effect}",
+                word("a taint's value", value, "._-")?
+            )),
             None => taints.push(format!("{key}:{effect}")),
         }
     }
@@ -115,15 +134,26 @@ pub(super) fn render(ticket: &JoinTicket, token: &Secret, options: &ScriptOption
         (None, Some(version)) => minor(version)?,
         (None, None) => VERSION.to_owned(),
     };
-    let repository = options.repository.as_deref().unwrap_or(REPOSITORY).trim_end_matches('/').to_owned();
-    let install = INSTALL.replace("@REPOSITORY@", &repository).replace("@VERSION@", &version);
+    let repository = options
+        .repository
+        .as_deref()
+        .unwrap_or(REPOSITORY)
+        .trim_end_matches('/')
+        .to_owned();
+    let install = INSTALL
+        .replace("@REPOSITORY@", &repository)
+        .replace("@VERSION@", &version);
     let prepare = PREPARE.replace("@ARGS@", &args);
     let join = if options.skip_join {
         format!("echo 'Prepared as {node}; not joined, as asked for'\n")
     } else {
-        format!("kubeadm join {endpoint} --token {token} --discovery-token-ca-cert-hash {hash} --node-name {node}\n")
+        format!(
+            "kubeadm join {endpoint} --token {token} --discovery-token-ca-cert-hash {hash} --node-name {node}\n"
+        )
     };
-    Ok(format!("#!/bin/sh\n# Makes this machine the node {node} of the cluster at {endpoint}. Safe to run again.\nset -eu\n\n{install}\n{prepare}\n{join}"))
+    Ok(format!(
+        "#!/bin/sh\n# Makes this machine the node {node} of the cluster at {endpoint}. Safe to run again.\nset -eu\n\n{install}\n{prepare}\n{join}"
+    ))
 }
 
 /// For machines whose image brings no kubeadm: the distribution's containerd, Kubernetes' own packages.
@@ -203,8 +233,17 @@ mod tests {
                 label("topology.kubernetes.io/zone", "z1"),
             ]),
             taints: vec![
-                Taint { key: "gpu".into(), value: Some("true".into()), effect: "NoSchedule".into(), ..Taint::default() },
-                Taint { key: "fresh".into(), effect: "NoExecute".into(), ..Taint::default() },
+                Taint {
+                    key: "gpu".into(),
+                    value: Some("true".into()),
+                    effect: "NoSchedule".into(),
+                    ..Taint::default()
+                },
+                Taint {
+                    key: "fresh".into(),
+                    effect: "NoExecute".into(),
+                    ..Taint::default()
+                },
             ],
             provider_id: Some("metal3://metal3-system/bare-metal-1".into()),
             kubernetes_version: Some("v1.33.5".into()),
@@ -223,7 +262,11 @@ mod tests {
     #[test]
     fn a_real_shell_accepts_it() {
         let script = render(&ticket(), &token(), &ScriptOptions::default()).unwrap();
-        let mut child = match std::process::Command::new("sh").arg("-n").stdin(std::process::Stdio::piped()).spawn() {
+        let mut child = match std::process::Command::new("sh")
+            .arg("-n")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+        {
             Ok(child) => child,
             Err(error) => panic!("this test needs sh: {error}"),
         };
@@ -267,7 +310,12 @@ mod tests {
     #[test]
     fn parameters() {
         let read = |pairs: &[(&str, &str)]| {
-            ScriptOptions::from_query(&pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect())
+            ScriptOptions::from_query(
+                &pairs
+                    .iter()
+                    .map(|(k, v)| (k.to_string(), v.to_string()))
+                    .collect(),
+            )
         };
         assert!(read(&[("type", "worker")]).is_ok() && read(&[("type", "control-plane")]).is_err());
         assert!(read(&[("repository-url", "https://mirror.example/k8s")]).is_ok());

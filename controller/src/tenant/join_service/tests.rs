@@ -23,7 +23,11 @@ impl Tickets for Office {
         };
         let down = self.down.load(std::sync::atomic::Ordering::SeqCst);
         Box::pin(async move {
-            if down { Err(TicketsError("no cluster".into())) } else { Ok((id == "abcdef").then_some(ticket)) }
+            if down {
+                Err(TicketsError("no cluster".into()))
+            } else {
+                Ok((id == "abcdef").then_some(ticket))
+            }
         })
     }
 }
@@ -35,32 +39,48 @@ struct Site {
 }
 
 impl Site {
-    fn new() -> Self {
+    async fn new() -> Self {
         let wire = Wire::default();
         let office = Arc::new(Office { down: false.into() });
         let address = SocketAddr::from((SERVICE, 443));
         let clock = Clock::starting_at(Timestamp::from_second(1_800_000_000).unwrap());
         let service = JoinService::new(address, wire.host(SERVICE), clock, office.clone()).unwrap();
         let _running = Running::of(async move { panic!("{}", service.run().await) });
-        Site { wire, office, _running }
+        wire.listening(address).await;
+        Site {
+            wire,
+            office,
+            _running,
+        }
     }
 
     async fn get(&self, from: u8, query: &str) -> (u16, String) {
-        // The service's task listens once it first runs.
-        tokio::task::yield_now().await;
-        let request = Request::get(format!("https://192.168.101.254/node/join?{query}")).body(Bytes::new()).unwrap();
+        let request = Request::get(format!("https://192.168.101.254/node/join?{query}"))
+            .body(Bytes::new())
+            .unwrap();
         let response = ask(&self.wire.host([10, 100, 0, from]), request).await;
-        (response.status().as_u16(), String::from_utf8(response.into_body().to_vec()).unwrap())
+        (
+            response.status().as_u16(),
+            String::from_utf8(response.into_body().to_vec()).unwrap(),
+        )
     }
 }
 
 #[tokio::test]
 async fn a_token_gets_its_script() {
-    let site = Site::new();
+    let site = Site::new().await;
     let (status, script) = site.get(5, "token=abcdef.0123456789abcdef&type=worker").await;
-    let want = format!("\nkubeadm join 192.168.101.2:6443 --token abcdef.0123456789abcdef --discovery-token-ca-cert-hash sha256:{} --node-name machine-1\n", "ab".repeat(32));
-    assert!(status == 200 && script.starts_with("#!/bin/sh\n") && script.ends_with(&want), "{status} {script}");
-    let (status, text) = site.get(5, "token=abcdef.0123456789abcdef&type=control-plane").await;
+    let want = format!(
+        "\nkubeadm join 192.168.101.2:6443 --token abcdef.0123456789abcdef --discovery-token-ca-cert-hash sha256:{} --node-name machine-1\n",
+        "ab".repeat(32)
+    );
+    assert!(
+        status == 200 && script.starts_with("#!/bin/sh\n") && script.ends_with(&want),
+        "{status} {script}"
+    );
+    let (status, text) = site
+        .get(5, "token=abcdef.0123456789abcdef&type=control-plane")
+        .await;
     assert!(status == 400 && text.contains("only worker"), "{text}");
     site.office.down.store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(site.get(5, "token=abcdef.0123456789abcdef").await.0, 503);
@@ -68,16 +88,34 @@ async fn a_token_gets_its_script() {
 
 #[tokio::test]
 async fn wrong_tokens_are_refused_in_words_and_guessing_is_bounded() {
-    let site = Site::new();
-    for token in ["", "abcdef", "abcdef.0123456789abcdeX", "abcdef.0123456789abcdee", "zzzzzz.0123456789abcdef", "abcdef.0123456789abcdef0"] {
+    let site = Site::new().await;
+    for token in [
+        "",
+        "abcdef",
+        "abcdef.0123456789abcdeX",
+        "abcdef.0123456789abcdee",
+        "zzzzzz.0123456789abcdef",
+        "abcdef.0123456789abcdef0",
+    ] {
         let (status, text) = site.get(6, &format!("token={token}")).await;
-        assert!(status == 403 && text.contains("unknown or has expired"), "{token}: {status} {text}");
+        assert!(
+            status == 403 && text.contains("unknown or has expired"),
+            "{token}: {status} {text}"
+        );
     }
     for _ in 6..FAILURES_MAX {
         site.get(6, "token=guess").await;
     }
-    assert_eq!(site.get(6, "token=abcdef.0123456789abcdef").await.0, 429, "even with the right one");
-    assert_eq!(site.get(7, "token=abcdef.0123456789abcdef").await.0, 200, "others are not hurt");
+    assert_eq!(
+        site.get(6, "token=abcdef.0123456789abcdef").await.0,
+        429,
+        "even with the right one"
+    );
+    assert_eq!(
+        site.get(7, "token=abcdef.0123456789abcdef").await.0,
+        200,
+        "others are not hurt"
+    );
 }
 
 #[test]

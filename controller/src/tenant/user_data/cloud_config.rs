@@ -9,7 +9,10 @@ const HEADER: &str = "#cloud-config";
 /// The command that makes a machine join; `endpoint` is the join service's `HOST[:PORT]`. It holds the token.
 pub fn join_command(endpoint: &str, token: &Secret) -> Secret {
     // sh reports the failure of a pipe's last command only: an error text that is no script fails as one.
-    Secret::new(format!("curl -fsSLk \"https://{endpoint}/node/join?token={}\" | sh -", token.reveal()))
+    Secret::new(format!(
+        "curl -fsSLk \"https://{endpoint}/node/join?token={}\" | sh -",
+        token.reveal()
+    ))
 }
 
 /// `base`: the user's own cloud-config, or a filled-in template; `from` names it in errors. `commands` run last.
@@ -26,23 +29,41 @@ pub fn cloud_config(
         let ours = commands.iter().map(|command| json!(command.reveal()));
         list(from, &mut config, "runcmd")?.extend(ours);
     }
-    Ok(Secret::new(format!("{HEADER}\n{}", write::yaml(&Value::Object(config)))))
+    Ok(Secret::new(format!(
+        "{HEADER}\n{}",
+        write::yaml(&Value::Object(config))
+    )))
 }
 
 fn read(from: &str, text: &str) -> Result<Map<String, Value>, UserDataError> {
-    let wrong = |why: &str| UserDataError::CloudConfig { from: from.to_owned(), why: why.to_owned() };
+    let wrong = |why: &str| UserDataError::CloudConfig {
+        from: from.to_owned(),
+        why: why.to_owned(),
+    };
     let text = text.trim_start_matches('\u{feff}').trim_start();
     if text.starts_with("#!") {
-        return Err(wrong("it is a script; put the script under runcmd or write_files"));
+        return Err(wrong(
+            "it is a script; put the script under runcmd or write_files",
+        ));
     }
-    if text.to_ascii_lowercase().starts_with("content-type:") || text.to_ascii_lowercase().starts_with("mime-version:") {
+    if text.to_ascii_lowercase().starts_with("content-type:")
+        || text.to_ascii_lowercase().starts_with("mime-version:")
+    {
         return Err(wrong("it is a MIME archive, which nothing can be added to"));
     }
     // Other first lines (#include, ## template: jinja) mean other formats; a plain comment does not.
     let first = text.lines().next().unwrap_or_default().trim_end();
-    if ["#include", "#part-handler", "#upstart-job", "#cloud-boothook", "#cloud-config-archive", "#cloud-config-jsonp", "## template:"]
-        .iter()
-        .any(|kind| first.starts_with(kind))
+    if [
+        "#include",
+        "#part-handler",
+        "#upstart-job",
+        "#cloud-boothook",
+        "#cloud-config-archive",
+        "#cloud-config-jsonp",
+        "## template:",
+    ]
+    .iter()
+    .any(|kind| first.starts_with(kind))
     {
         return Err(wrong(&format!("its first line is {first:?}, not {HEADER}")));
     }
@@ -51,18 +72,34 @@ fn read(from: &str, text: &str) -> Result<Map<String, Value>, UserDataError> {
         Ok(Value::Null) => Ok(Map::new()),
         Ok(_) => Err(wrong("it is a list or a single value, not a map of modules")),
         // Nothing but comments, or nothing at all, is an empty configuration.
-        Err(_) if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) => Ok(Map::new()),
-        Err(why) => Err(UserDataError::Yaml { from: from.to_owned(), why: why.to_string() }),
+        Err(_)
+            if text
+                .lines()
+                .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) =>
+        {
+            Ok(Map::new())
+        }
+        Err(why) => Err(UserDataError::Yaml {
+            from: from.to_owned(),
+            why: why.to_string(),
+        }),
     }
 }
 
 /// The list under `key`, made if it is not there.
-fn list<'a>(from: &str, config: &'a mut Map<String, Value>, key: &str) -> Result<&'a mut Vec<Value>, UserDataError> {
+fn list<'a>(
+    from: &str,
+    config: &'a mut Map<String, Value>,
+    key: &str,
+) -> Result<&'a mut Vec<Value>, UserDataError> {
     let slot = config.entry(key).or_insert(Value::Null);
     if slot.is_null() {
         *slot = json!([]);
     }
-    let wrong = || UserDataError::CloudConfig { from: from.to_owned(), why: format!("{key} must be a list") };
+    let wrong = || UserDataError::CloudConfig {
+        from: from.to_owned(),
+        why: format!("{key} must be a list"),
+    };
     slot.as_array_mut().ok_or_else(wrong)
 }
 
@@ -80,8 +117,11 @@ fn add_keys(from: &str, config: &mut Map<String, Value>, keys: &[String]) -> Res
         }
     };
     add(list(from, config, "ssh_authorized_keys")?);
-    let Some(users) = config.get_mut("users").and_then(Value::as_array_mut) else { return Ok(()) };
-    let is_default = |user: &Value| user == "default" || user.get("name").is_some_and(|name| name == "default");
+    let Some(users) = config.get_mut("users").and_then(Value::as_array_mut) else {
+        return Ok(());
+    };
+    let is_default =
+        |user: &Value| user == "default" || user.get("name").is_some_and(|name| name == "default");
     if !users.iter().any(is_default)
         && let Some(user) = users.iter_mut().find_map(Value::as_object_mut)
     {
@@ -135,8 +175,15 @@ mod tests {
             ("MIME-Version: 1.0\n", "MIME"),
         ] {
             let error = build(Some(base), &[]).unwrap_err().to_string();
-            assert!(error.starts_with("property vcluster.com/user-data") && error.contains(want), "{base}: {error}");
+            assert!(
+                error.starts_with("property vcluster.com/user-data") && error.contains(want),
+                "{base}: {error}"
+            );
         }
-        assert!(build(Some("# only a comment\n"), &[]).unwrap().starts_with("#cloud-config\nruncmd:"));
+        assert!(
+            build(Some("# only a comment\n"), &[])
+                .unwrap()
+                .starts_with("#cloud-config\nruncmd:")
+        );
     }
 }

@@ -22,8 +22,11 @@ pub fn network_data(facts: &NetworkFacts) -> String {
         .iter()
         .map(|gateway| json!({ "network": "0.0.0.0", "netmask": "0.0.0.0", "gateway": gateway.to_string() }))
         .collect();
-    let services: Vec<_> =
-        facts.dns.iter().map(|address| json!({ "type": "dns", "address": address.to_string() })).collect();
+    let services: Vec<_> = facts
+        .dns
+        .iter()
+        .map(|address| json!({ "type": "dns", "address": address.to_string() }))
+        .collect();
     json!({
         "links": [{ "id": "nic0", "type": "phy", "ethernet_mac_address": facts.mac.to_ascii_lowercase(), "mtu": 1500 }],
         "networks": [{
@@ -38,8 +41,10 @@ pub fn network_data(facts: &NetworkFacts) -> String {
 
 /// Reads somebody's own network data (YAML or JSON), checks it, and gives it back as JSON.
 pub fn check_network_data(from: &str, text: &str) -> Result<String, UserDataError> {
-    let value: Value = steelyard_api::yaml::read(text)
-        .map_err(|why| UserDataError::Yaml { from: from.to_owned(), why: why.to_string() })?;
+    let value: Value = steelyard_api::yaml::read(text).map_err(|why| UserDataError::Yaml {
+        from: from.to_owned(),
+        why: why.to_string(),
+    })?;
     let check = Check { from };
     let root = check.object("", &value)?;
     let links = check.items(root, "links")?;
@@ -67,12 +72,22 @@ type Object = Map<String, Value>;
 
 impl Check<'_> {
     fn fail<T>(&self, path: &str, why: impl Into<String>) -> Result<T, UserDataError> {
-        let path = if path.is_empty() { "it".to_owned() } else { path.to_owned() };
-        Err(UserDataError::NetworkData { from: self.from.to_owned(), path, why: why.into() })
+        let path = if path.is_empty() {
+            "it".to_owned()
+        } else {
+            path.to_owned()
+        };
+        Err(UserDataError::NetworkData {
+            from: self.from.to_owned(),
+            path,
+            why: why.into(),
+        })
     }
 
     fn object<'v>(&self, path: &str, value: &'v Value) -> Result<&'v Object, UserDataError> {
-        value.as_object().map_or_else(|| self.fail(path, "must be an object"), Ok)
+        value
+            .as_object()
+            .map_or_else(|| self.fail(path, "must be an object"), Ok)
     }
 
     fn items<'v>(&self, root: &'v Object, key: &str) -> Result<Vec<(String, &'v Object)>, UserDataError> {
@@ -87,18 +102,31 @@ impl Check<'_> {
     }
 
     fn text<'v>(&self, path: &str, object: &'v Object, key: &str) -> Result<&'v str, UserDataError> {
-        match object.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()) {
+        match object
+            .get(key)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+        {
             Some(text) => Ok(text),
             None => self.fail(&format!("{path}.{key}"), "is required and must be a text"),
         }
     }
 
-    fn one_of<'v>(&self, path: &str, object: &'v Object, key: &str, words: &[&str]) -> Result<&'v str, UserDataError> {
+    fn one_of<'v>(
+        &self,
+        path: &str,
+        object: &'v Object,
+        key: &str,
+        words: &[&str],
+    ) -> Result<&'v str, UserDataError> {
         let text = self.text(path, object, key)?;
         if words.contains(&text) {
             return Ok(text);
         }
-        self.fail(&format!("{path}.{key}"), format!("is {text:?}, must be one of {}", words.join(", ")))
+        self.fail(
+            &format!("{path}.{key}"),
+            format!("is {text:?}, must be one of {}", words.join(", ")),
+        )
     }
 
     fn mac(&self, path: &str, object: &Object, key: &str) -> Result<(), UserDataError> {
@@ -111,9 +139,26 @@ impl Check<'_> {
 
     /// Checks a link; returns its id.
     fn link<'v>(&self, path: &str, link: &'v Object) -> Result<&'v str, UserDataError> {
-        const PHYSICAL: [&str; 9] = ["phy", "vif", "bridge", "ovs", "tap", "dvs", "hw_veb", "hyperv", "vhostuser"];
-        const BOND_MODES: [&str; 7] =
-            ["802.3ad", "balance-rr", "active-backup", "balance-xor", "broadcast", "balance-tlb", "balance-alb"];
+        const PHYSICAL: [&str; 9] = [
+            "phy",
+            "vif",
+            "bridge",
+            "ovs",
+            "tap",
+            "dvs",
+            "hw_veb",
+            "hyperv",
+            "vhostuser",
+        ];
+        const BOND_MODES: [&str; 7] = [
+            "802.3ad",
+            "balance-rr",
+            "active-backup",
+            "balance-xor",
+            "broadcast",
+            "balance-tlb",
+            "balance-alb",
+        ];
         let kinds: Vec<_> = PHYSICAL.into_iter().chain(["bond", "vlan"]).collect();
         match self.one_of(path, link, "type", &kinds)? {
             "vlan" => {
@@ -134,7 +179,10 @@ impl Check<'_> {
                 }
             }
         }
-        if link.get("mtu").is_some_and(|mtu| !mtu.is_null() && mtu.as_u64().is_none()) {
+        if link
+            .get("mtu")
+            .is_some_and(|mtu| !mtu.is_null() && mtu.as_u64().is_none())
+        {
             return self.fail(&format!("{path}.mtu"), "must be a number");
         }
         self.text(path, link, "id")
@@ -144,7 +192,10 @@ impl Check<'_> {
         self.text(path, network, "id")?;
         let link = self.text(path, network, "link")?;
         if !links.contains(&link) {
-            return self.fail(&format!("{path}.link"), format!("names {link:?}, which is not the id of a link"));
+            return self.fail(
+                &format!("{path}.link"),
+                format!("names {link:?}, which is not the id of a link"),
+            );
         }
         let kinds = ["ipv4", "ipv4_dhcp", "ipv6", "ipv6_dhcp", "ipv6_slaac"];
         let kind = self.one_of(path, network, "type", &kinds)?;
@@ -153,7 +204,10 @@ impl Check<'_> {
             let bare = text.split_once('/').map_or(text, |(ip, _)| ip);
             let parsed: Result<std::net::IpAddr, _> = bare.parse();
             if !parsed.is_ok_and(|ip| ip.is_ipv4() == (kind == "ipv4")) {
-                return self.fail(&format!("{path}.ip_address"), format!("is {text:?}, which is no {kind} address"));
+                return self.fail(
+                    &format!("{path}.ip_address"),
+                    format!("is {text:?}, which is no {kind} address"),
+                );
             }
             self.text(path, network, "netmask")?;
         }
@@ -182,8 +236,12 @@ mod tests {
     fn own_data_in_yaml() {
         let text = "links:\n- {id: a, type: phy, ethernet_mac_address: '52:54:00:00:00:01', mtu: 9000}\n\
                     - {id: v, type: vlan, vlan_mac_address: '52:54:00:00:00:01', vlan_id: 5, vlan_link: a}\n\
-                    networks:\n- {id: n, type: ipv4_dhcp, link: v}\nservices: []\n";
-        assert!(check_network_data("property", text).unwrap().starts_with("{\"links\""));
+                    networks:\n- {id: net, type: ipv4_dhcp, link: v}\nservices: []\n";
+        assert!(
+            check_network_data("property", text)
+                .unwrap()
+                .starts_with("{\"links\"")
+        );
     }
 
     #[test]
@@ -192,14 +250,36 @@ mod tests {
         for (text, want) in [
             ("[]".to_owned(), "it must be an object"),
             ("links: []\nnetworks: []\n".into(), "services is required"),
-            ("links: [{id: a, type: wifi}]\nnetworks: []\nservices: []\n".into(), "links[0].type is \"wifi\""),
-            ("links: [{id: a, type: phy}]\nnetworks: []\nservices: []\n".into(), "links[0].ethernet_mac_address"),
-            (format!("{link}networks: [{{id: n, type: ipv4, link: b}}]"), "networks[0].link names \"b\""),
-            (format!("{link}networks: [{{id: n, type: ipv4, link: a, ip_address: 'fe80::1', netmask: x}}]"), "no ipv4 address"),
-            (format!("{link}networks: [{{id: n, type: ipv4, link: a, ip_address: 10.0.0.1}}]"), "networks[0].netmask"),
+            (
+                "links: [{id: a, type: wifi}]\nnetworks: []\nservices: []\n".into(),
+                "links[0].type is \"wifi\"",
+            ),
+            (
+                "links: [{id: a, type: phy}]\nnetworks: []\nservices: []\n".into(),
+                "links[0].ethernet_mac_address",
+            ),
+            (
+                format!("{link}networks: [{{id: net, type: ipv4, link: b}}]"),
+                "networks[0].link names \"b\"",
+            ),
+            (
+                format!(
+                    "{link}networks: [{{id: net, type: ipv4, link: a, ip_address: 'fe80::1', netmask: x}}]"
+                ),
+                "no ipv4 address",
+            ),
+            (
+                format!("{link}networks: [{{id: net, type: ipv4, link: a, ip_address: 10.0.0.1}}]"),
+                "networks[0].netmask",
+            ),
         ] {
-            let error = check_network_data("property network-data", &text).unwrap_err().to_string();
-            assert!(error.starts_with("property network-data: ") && error.contains(want), "{error}");
+            let error = check_network_data("property network-data", &text)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("property network-data: ") && error.contains(want),
+                "{error}"
+            );
         }
     }
 }

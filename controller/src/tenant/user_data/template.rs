@@ -29,7 +29,10 @@ const NO_VALUE: &str = "<no value>";
 
 /// Fills a template in. `from` names it in errors, for example `MachineConfigTemplate ubuntu: cloudInitTemplate`.
 pub fn render(from: &str, template: &str, values: &TemplateValues) -> Result<String, UserDataError> {
-    let fail = |why: String| UserDataError::Template { from: from.to_owned(), why };
+    let fail = |why: String| UserDataError::Template {
+        from: from.to_owned(),
+        why,
+    };
     let data = json!({ "Values": {
         "NodeClaim": as_go(&values.node_claim),
         "Project": as_go(&values.project),
@@ -42,16 +45,23 @@ pub fn render(from: &str, template: &str, values: &TemplateValues) -> Result<Str
         "Gateway": values.gateway.map(|ip| ip.to_string()).unwrap_or_default(),
     }});
     let data: GoValue = gotmpl::to_value(&data).map_err(|e| fail(e.to_string()))?;
-    let parsed = Template::new("template").max_range_iters(ROUNDS_MAX).funcs(sprig::functions()).parse(template);
+    let parsed = Template::new("template")
+        .max_range_iters(ROUNDS_MAX)
+        .funcs(sprig::functions())
+        .parse(template);
     let mut out = Bounded(String::new());
-    let done = parsed.map_err(|e| fail(e.to_string()))?.execute_fmt(&mut out, &data);
+    let done = parsed
+        .map_err(|e| fail(e.to_string()))?
+        .execute_fmt(&mut out, &data);
     if out.0.len() >= OUTPUT_MAX {
         return Err(fail("it grows beyond 4 MiB".into()));
     }
     done.map_err(|e| fail(e.to_string()))?;
     if let Some(line) = out.0.lines().find(|line| line.contains(NO_VALUE)) {
         let line: String = line.trim().chars().take(120).collect();
-        return Err(fail(format!("a field that it uses does not exist, in the line {line:?}")));
+        return Err(fail(format!(
+            "a field that it uses does not exist, in the line {line:?}"
+        )));
     }
     Ok(out.0)
 }
@@ -72,13 +82,25 @@ impl std::fmt::Write for Bounded {
 
 /// Maps whose keys are data, not fields.
 const FREE: [&str; 12] = [
-    "labels", "annotations", "properties", "matchLabels", "nodeSelector", "capacity", "allocatable", "desiredCapacity",
-    "resources", "requests", "limits", "devices",
+    "labels",
+    "annotations",
+    "properties",
+    "matchLabels",
+    "nodeSelector",
+    "capacity",
+    "allocatable",
+    "desiredCapacity",
+    "resources",
+    "requests",
+    "limits",
+    "devices",
 ];
 
 /// An object as its Go type looks to a template: `.Name`, `.Spec.ProviderRef`; the JSON spelling works as well.
 fn as_go(object: &Value) -> Value {
-    let Value::Object(map) = object else { return object.clone() };
+    let Value::Object(map) = object else {
+        return object.clone();
+    };
     let mut go = fields(map);
     // Go embeds ObjectMeta, so its fields are the object's own, too.
     if let Some(Value::Object(metadata)) = map.get("metadata") {
@@ -96,10 +118,15 @@ fn fields(map: &Map<String, Value>) -> Map<String, Value> {
     for (key, value) in map {
         let value = match value {
             Value::Object(inner) if !FREE.contains(&key.as_str()) => Value::Object(fields(inner)),
-            Value::Array(items) => Value::Array(items.iter().map(|item| match item {
-                Value::Object(inner) => Value::Object(fields(inner)),
-                other => other.clone(),
-            }).collect()),
+            Value::Array(items) => Value::Array(
+                items
+                    .iter()
+                    .map(|item| match item {
+                        Value::Object(inner) => Value::Object(fields(inner)),
+                        other => other.clone(),
+                    })
+                    .collect(),
+            ),
             other => other.clone(),
         };
         out.insert(go_name(key), value.clone());
@@ -115,7 +142,10 @@ fn go_name(key: &str) -> String {
         "uid" | "id" | "url" | "ip" | "mac" | "bmc" | "cpu" => key.to_ascii_uppercase(),
         _ => {
             let mut chars = key.chars();
-            chars.next().map(|first| first.to_ascii_uppercase().to_string() + chars.as_str()).unwrap_or_default()
+            chars
+                .next()
+                .map(|first| first.to_ascii_uppercase().to_string() + chars.as_str())
+                .unwrap_or_default()
         }
     }
 }
@@ -147,7 +177,10 @@ mod tests {
             (Ok(got), Ok(want)) => assert_eq!(got, want, "{template}"),
             (Err(got), Err(want)) => {
                 let got = got.to_string();
-                assert!(got.starts_with("T x: cloudInitTemplate: ") && got.contains(want), "{template}: {got}");
+                assert!(
+                    got.starts_with("T x: cloudInitTemplate: ") && got.contains(want),
+                    "{template}: {got}"
+                );
             }
             (got, want) => panic!("{template}: {got:?}, wanted {want:?}"),
         }
@@ -156,13 +189,31 @@ mod tests {
     #[test]
     fn fields_in_either_spelling() {
         check("{{ .Values.NodeClaim.Name }}", Ok("machine-1"));
-        check("{{ .Values.NodeClaim.metadata.name }}/{{ .Values.NodeClaim.ObjectMeta.UID }}", Ok("machine-1/u-1"));
-        check("{{ .Values.NodeClaim.Spec.ProviderRef }} {{ .Values.Project.Name }}", Ok("metal3 default"));
-        check("{{ range $k, $v := .Values.NodeClaim.Labels }}{{ $k }}={{ $v }} {{ end }}", Ok("team=ml "));
-        check("{{ index .Values.Properties \"vcluster.com/node-type\" }}", Ok("dgx"));
-        check("{{ .Values.AllocatedIP }}/{{ .Values.PrefixLength }} {{ .Values.Netmask }}", Ok("10.100.0.5/24 255.255.255.0"));
+        check(
+            "{{ .Values.NodeClaim.metadata.name }}/{{ .Values.NodeClaim.ObjectMeta.UID }}",
+            Ok("machine-1/u-1"),
+        );
+        check(
+            "{{ .Values.NodeClaim.Spec.ProviderRef }} {{ .Values.Project.Name }}",
+            Ok("metal3 default"),
+        );
+        check(
+            "{{ range $k, $v := .Values.NodeClaim.Labels }}{{ $k }}={{ $v }} {{ end }}",
+            Ok("team=ml "),
+        );
+        check(
+            "{{ index .Values.Properties \"vcluster.com/node-type\" }}",
+            Ok("dgx"),
+        );
+        check(
+            "{{ .Values.AllocatedIP }}/{{ .Values.PrefixLength }} {{ .Values.Netmask }}",
+            Ok("10.100.0.5/24 255.255.255.0"),
+        );
         check("{{ if .Values.Gateway }}x{{ else }}none{{ end }}", Ok("none"));
-        check("{{- range .Values.SSHKeys }}\n- {{ . }}{{ end }}", Ok("\n- ssh-ed25519 A\n- ssh-ed25519 B"));
+        check(
+            "{{- range .Values.SSHKeys }}\n- {{ . }}{{ end }}",
+            Ok("\n- ssh-ed25519 A\n- ssh-ed25519 B"),
+        );
         check("{{ .Values.BareMetalHost | default \"none\" }}", Ok("none"));
     }
 
@@ -171,7 +222,10 @@ mod tests {
         check("a\n{{ .Values.NodeClaim.Nmae }}", Err("does not exist"));
         check("{{ .Values.NodeClaim.Name", Err("unclosed"));
         check("{{ nosuch 1 }}", Err("nosuch"));
-        check("{{ required \"hostname is needed\" \"\" }}", Err("hostname is needed"));
+        check(
+            "{{ required \"hostname is needed\" \"\" }}",
+            Err("hostname is needed"),
+        );
         check("{{ range until 20000 }}x{{ end }}", Err("range"));
         check("{{ repeat 9999999999 \"x\" }}", Err("repeat"));
     }

@@ -78,8 +78,16 @@ fn scalar(value: &Value, depth: usize, out: &mut String) {
 
 /// Several lines that a literal block can carry as they are.
 fn is_block(s: &str) -> bool {
-    let plain = |c: char| c == '\n' || c == '\t' || (!c.is_control() && c != '\u{85}' && c != '\u{feff}' && c != '\u{2028}' && c != '\u{2029}');
-    s.contains('\n') && s.chars().all(plain) && !s.starts_with([' ', '\n', '\t']) && !s.ends_with("\n\n") && s != "\n"
+    let plain = |c: char| {
+        c == '\n'
+            || c == '\t'
+            || (!c.is_control() && c != '\u{85}' && c != '\u{feff}' && c != '\u{2028}' && c != '\u{2029}')
+    };
+    s.contains('\n')
+        && s.chars().all(plain)
+        && !s.starts_with([' ', '\n', '\t'])
+        && !s.ends_with("\n\n")
+        && s != "\n"
 }
 
 fn block(s: &str, depth: usize, out: &mut String) {
@@ -100,7 +108,9 @@ fn text(s: &str, out: &mut String) {
         // A JSON string is a double-quoted YAML one; JSON leaves DEL and the C1 controls as they are, YAML does not.
         for c in Value::from(s).to_string().chars() {
             match c {
-                '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", c as u32)),
+                '\u{7f}'..='\u{9f}' | '\u{feff}' | '\u{2028}' | '\u{2029}' => {
+                    out.push_str(&format!("\\u{:04x}", c as u32))
+                }
                 c => out.push(c),
             }
         }
@@ -109,8 +119,11 @@ fn text(s: &str, out: &mut String) {
 
 /// Words and phrases that mean nothing else in YAML 1.1 or 1.2. Keys of cloud-config and ordinary commands are such.
 fn is_plain(s: &str) -> bool {
-    const RESERVED: [&str; 12] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "nil"];
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '+' | ' ' | '=' | '@');
+    const RESERVED: [&str; 12] = [
+        "y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf", "nil",
+    ];
+    let inner =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '+' | ' ' | '=' | '@');
     s.starts_with(|c: char| c.is_ascii_alphabetic() || c == '/')
         && !s.ends_with(' ')
         && s.chars().all(inner)
@@ -140,7 +153,8 @@ mod tests {
             any::<bool>().prop_map(Value::from),
             any::<i64>().prop_map(Value::from),
             "[ -~\n\t]{0,20}".prop_map(Value::from),
-            "(yes|no|on|off|0[0-7]{1,3}|[0-9]{1,2}:[0-9]{2}|0x1f|1e3|~|null|<<|=|-|\\.|\\.inf|2026-01-01)".prop_map(Value::from),
+            "(yes|no|on|off|0[0-7]{1,3}|[0-9]{1,2}:[0-9]{2}|0x1f|1e3|~|null|<<|=|-|\\.|\\.inf|2026-01-01)"
+                .prop_map(Value::from),
         ];
         leaf.prop_recursive(3, 20, 4, |inner| {
             prop_oneof![

@@ -22,16 +22,25 @@ const SIGNER: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 pub(super) async fn run(os: &Arc<Os>, node: &str) -> Result<(), KubeletError> {
     let config = Kubeconfig::read(os, BOOTSTRAP)?;
     let tls = tls::roots(&config.ca, None, &os.chassis.clock)?;
-    let client = Client::new(os.net.clone(), &config.server, &tls, config.bearer, AGENT, os.chassis.timing.http)?;
+    let client = Client::new(
+        os.net.clone(),
+        &config.server,
+        &tls,
+        config.bearer,
+        AGENT,
+        os.chassis.timing.http,
+    )?;
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
     let name = request(&client, &key, node).await?;
-    os.chassis.say(format!("kubelet: waiting for certificate request {name}"));
+    os.chassis
+        .say(format!("kubelet: waiting for certificate request {name}"));
     let certificate = wait(os, &client, &name).await?;
     let pem = format!("{certificate}{}", key.serialize_pem());
     os.fs.write(CLIENT_PEM, pem.as_bytes())?;
     let user = json!({ "client-certificate": CLIENT_PEM, "client-key": CLIENT_PEM });
     // Last: with this file the machine counts as joined.
-    os.fs.write(KUBELET_CONF, kubeconfig(config.server.as_str(), &user).as_bytes())?;
+    os.fs
+        .write(KUBELET_CONF, kubeconfig(config.server.as_str(), &user).as_bytes())?;
     Ok(())
 }
 
@@ -61,21 +70,39 @@ async fn request(client: &Client, key: &KeyPair, node: &str) -> Result<String, K
 }
 
 async fn wait(os: &Os, client: &Client, name: &str) -> Result<String, KubeletError> {
-    let refused = |reason: String| KubeletError::Csr { name: name.to_owned(), reason };
+    let refused = |reason: String| KubeletError::Csr {
+        name: name.to_owned(),
+        reason,
+    };
     let start = Instant::now();
     while start.elapsed() < os.chassis.timing.csr_wait {
         let csr = client.get(&format!("{CSRS}/{name}")).await?;
-        let conditions = csr["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
-        if let Some(condition) = conditions.iter().find(|c| c["type"] == "Denied" || c["type"] == "Failed") {
-            return Err(refused(format!("{}: {}", text(&condition["type"]), text(&condition["message"]))));
+        let conditions = csr["status"]["conditions"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        if let Some(condition) = conditions
+            .iter()
+            .find(|c| c["type"] == "Denied" || c["type"] == "Failed")
+        {
+            return Err(refused(format!(
+                "{}: {}",
+                text(&condition["type"]),
+                text(&condition["message"])
+            )));
         }
         if let Some(certificate) = csr["status"]["certificate"].as_str() {
-            let pem = STANDARD.decode(certificate).map_err(|error| refused(error.to_string()))?;
+            let pem = STANDARD
+                .decode(certificate)
+                .map_err(|error| refused(error.to_string()))?;
             return String::from_utf8(pem).map_err(|_| refused("the certificate is not PEM".to_owned()));
         }
         sleep(os.chassis.timing.csr_poll).await;
     }
-    Err(refused(format!("no certificate within {:?}", os.chassis.timing.csr_wait)))
+    Err(refused(format!(
+        "no certificate within {:?}",
+        os.chassis.timing.csr_wait
+    )))
 }
 
 fn text(value: &Value) -> &str {

@@ -22,8 +22,15 @@ pub(super) struct Identity {
 
 impl Identity {
     pub(super) fn new(os: &Os, flags: &Flags) -> Result<Self, KubeletError> {
-        let name = flags.get("hostname-override").map_or_else(|| os.hostname(), str::to_owned).to_lowercase();
-        let arch = if os.machine_architecture() == "aarch64" { "arm64" } else { "amd64" };
+        let name = flags
+            .get("hostname-override")
+            .map_or_else(|| os.hostname(), str::to_owned)
+            .to_lowercase();
+        let arch = if os.machine_architecture() == "aarch64" {
+            "arm64"
+        } else {
+            "amd64"
+        };
         let mut labels = Map::new();
         for prefix in ["beta.kubernetes.io", "kubernetes.io"] {
             labels.insert(format!("{prefix}/arch"), arch.into());
@@ -36,12 +43,19 @@ impl Identity {
                 reason: format!("{pair:?} is not key=value"),
             })?;
             if !may_set(key) {
-                let reason = format!("unknown 'kubernetes.io' or 'k8s.io' label: {key} (a kubelet may not set it on itself)");
-                return Err(KubeletError::Flag { flag: "--node-labels".to_owned(), reason });
+                let reason = format!(
+                    "unknown 'kubernetes.io' or 'k8s.io' label: {key} (a kubelet may not set it on itself)"
+                );
+                return Err(KubeletError::Flag {
+                    flag: "--node-labels".to_owned(),
+                    reason,
+                });
             }
             labels.insert(key.to_owned(), value.into());
         }
-        let mut taints = list(flags.get("register-with-taints")).map(taint).collect::<Result<Vec<_>, _>>()?;
+        let mut taints = list(flags.get("register-with-taints"))
+            .map(taint)
+            .collect::<Result<Vec<_>, _>>()?;
         if flags.get("cloud-provider") == Some("external") {
             taints.push(json!({ "key": "node.cloudprovider.kubernetes.io/uninitialized", "value": "true", "effect": "NoSchedule" }));
         }
@@ -78,7 +92,10 @@ impl Identity {
     }
 
     pub(super) fn status(&self, os: &Os, now: &str, since: &str) -> Value {
-        let address = self.node_ip.clone().or_else(|| os.net.addresses().first().map(ToString::to_string));
+        let address = self
+            .node_ip
+            .clone()
+            .or_else(|| os.net.addresses().first().map(ToString::to_string));
         let mut addresses: Vec<Value> = Vec::new();
         addresses.extend(address.map(|ip| json!({ "type": "InternalIP", "address": ip })));
         addresses.push(json!({ "type": "Hostname", "address": self.name }));
@@ -112,7 +129,11 @@ impl Identity {
             "ephemeral-storage": format!("{}Ki", os.disk.size() / 1024),
             "pods": self.pods.to_string(),
         });
-        let gpus = hardware.gpus.iter().filter(|gpu| &*gpu.manufacturer == "NVIDIA").count();
+        let gpus = hardware
+            .gpus
+            .iter()
+            .filter(|gpu| &*gpu.manufacturer == "NVIDIA")
+            .count();
         if gpus > 0 {
             // On a real node NVIDIA's device plugin adds it; this OS has the driver built in.
             resources["nvidia.com/gpu"] = gpus.to_string().into();
@@ -127,15 +148,33 @@ fn conditions(now: &str, since: &str) -> Vec<Value> {
             "lastHeartbeatTime": now, "lastTransitionTime": since })
     };
     vec![
-        condition("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        condition("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        condition("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        condition(
+            "MemoryPressure",
+            "False",
+            "KubeletHasSufficientMemory",
+            "kubelet has sufficient memory available",
+        ),
+        condition(
+            "DiskPressure",
+            "False",
+            "KubeletHasNoDiskPressure",
+            "kubelet has no disk pressure",
+        ),
+        condition(
+            "PIDPressure",
+            "False",
+            "KubeletHasSufficientPID",
+            "kubelet has sufficient PID available",
+        ),
         condition("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
     ]
 }
 
 fn list(value: Option<&str>) -> impl Iterator<Item = &str> {
-    value.unwrap_or_default().split(',').filter(|part| !part.is_empty())
+    value
+        .unwrap_or_default()
+        .split(',')
+        .filter(|part| !part.is_empty())
 }
 
 /// `key=value:effect` or `key:effect`.
@@ -146,7 +185,9 @@ fn taint(text: &str) -> Result<Value, KubeletError> {
     };
     let (key, effect) = text.rsplit_once(':').ok_or_else(|| bad("not key=value:effect"))?;
     if !["NoSchedule", "PreferNoSchedule", "NoExecute"].contains(&effect) {
-        return Err(bad("the effect is none of NoSchedule, PreferNoSchedule, NoExecute"));
+        return Err(bad(
+            "the effect is none of NoSchedule, PreferNoSchedule, NoExecute",
+        ));
     }
     Ok(match key.split_once('=') {
         Some((key, value)) => json!({ "key": key, "value": value, "effect": effect }),
@@ -156,7 +197,9 @@ fn taint(text: &str) -> Result<Value, KubeletError> {
 
 /// Labels below kubernetes.io and k8s.io that a kubelet may give itself (kubernetes `pkg/kubelet/apis/well_known_labels.go`).
 fn may_set(key: &str) -> bool {
-    let Some((domain, _)) = key.split_once('/') else { return true };
+    let Some((domain, _)) = key.split_once('/') else {
+        return true;
+    };
     let below = |suffix: &str| domain == suffix || domain.ends_with(&format!(".{suffix}"));
     if !below("kubernetes.io") && !below("k8s.io") {
         return true;
@@ -201,7 +244,10 @@ mod tests {
     fn taints() {
         let expected = json!({ "key": "gpu", "value": "true", "effect": "NoSchedule" });
         assert_eq!(taint("gpu=true:NoSchedule").unwrap(), expected);
-        assert_eq!(taint("fresh:NoExecute").unwrap(), json!({ "key": "fresh", "effect": "NoExecute" }));
+        assert_eq!(
+            taint("fresh:NoExecute").unwrap(),
+            json!({ "key": "fresh", "effect": "NoExecute" })
+        );
         assert!(taint("gpu=true").is_err() && taint("gpu:Never").is_err());
     }
 }

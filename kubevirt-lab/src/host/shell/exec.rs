@@ -1,21 +1,21 @@
 //! Runs the syntax tree.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::super::chassis::End;
-use super::super::console::Console;
 use super::super::os::Os;
+use super::io::{Io, Out};
 use super::parse::{self, AndOr, Body, Command, Pipeline, Redirect, Script, Target};
 
-/// Bytes that a pipe, a substitution or a file may collect.
-const BUFFER_MAX: usize = 8 << 20;
-/// Calls of functions and `sh` inside each other.
-const DEPTH_MAX: u32 = 64;
+/// Calls of functions and `sh` inside each other: a thread's stack of 2 MiB holds several times that.
+const DEPTH_MAX: u32 = 24;
+/// Compound commands inside each other, over all functions and shells of one script: each takes some KiB of the thread's stack.
+const NESTED_MAX: u32 = 120;
 /// Rounds of one loop: a script that waits must sleep, a script that spins must end.
 const ROUNDS_MAX: u32 = 100_000;
 
@@ -28,78 +28,6 @@ pub(crate) enum Flow {
     Continue(u32),
     /// The machine goes down: nothing runs on.
     Halt(End),
-}
-
-/// Where output goes.
-#[derive(Clone)]
-pub(crate) enum Out {
-    Console(Console),
-    Buffer(Arc<Mutex<Vec<u8>>>),
-    Null,
-}
-
-impl Out {
-    pub(crate) fn buffer() -> Self {
-        Self::Buffer(Arc::default())
-    }
-
-    pub(crate) fn write(&self, data: impl AsRef<[u8]>) {
-        match self {
-            Self::Console(console) => console.print(String::from_utf8_lossy(data.as_ref())),
-            Self::Buffer(buffer) => {
-                let mut buffer = buffer.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = BUFFER_MAX.saturating_sub(buffer.len());
-                let data = data.as_ref();
-                buffer.extend_from_slice(&data[..data.len().min(room)]);
-            }
-            Self::Null => {}
-        }
-    }
-
-    pub(crate) fn line(&self, text: impl AsRef<str>) {
-        self.write(format!("{}\n", text.as_ref()));
-    }
-
-    pub(crate) fn take(&self) -> Vec<u8> {
-        match self {
-            Self::Buffer(buffer) => std::mem::take(&mut *buffer.lock().unwrap_or_else(PoisonError::into_inner)),
-            _ => Vec::new(),
-        }
-    }
-}
-
-/// The three standard streams of a command. Input is whole when a command starts: pipes run one side after the other.
-#[derive(Clone)]
-pub(crate) struct Io {
-    pub stdin: Arc<Mutex<Bytes>>,
-    pub stdout: Out,
-    pub stderr: Out,
-}
-
-impl Io {
-    pub(crate) fn console(console: &Console) -> Self {
-        let out = Out::Console(console.clone());
-        Self { stdin: Arc::default(), stdout: out.clone(), stderr: out }
-    }
-
-    pub(crate) fn with_stdin(&self, stdin: impl Into<Bytes>) -> Self {
-        Self { stdin: Arc::new(Mutex::new(stdin.into())), ..self.clone() }
-    }
-
-    pub(super) fn read_all(&self) -> Bytes {
-        std::mem::take(&mut *self.stdin.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The next line, without its end.
-    pub(super) fn read_line(&self) -> Option<String> {
-        let mut stdin = self.stdin.lock().unwrap_or_else(PoisonError::into_inner);
-        if stdin.is_empty() {
-            return None;
-        }
-        let end = stdin.iter().position(|byte| *byte == b'\n').map_or(stdin.len(), |end| end + 1);
-        let line = stdin.split_to(end);
-        Some(String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned())
-    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -131,6 +59,7 @@ pub(crate) struct Shell {
     /// Inside of a condition, where `set -e` does not hold.
     tested: u32,
     depth: u32,
+    nested: u32,
     line: usize,
 }
 
@@ -148,12 +77,24 @@ impl Shell {
             substituted: false,
             tested: 0,
             depth: 0,
+            nested: 0,
             line: 1,
         };
-        for (name, value) in
-            [("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"), ("HOME", "/root"), ("USER", "root")]
-        {
-            shell.variables.insert(name.to_owned(), Variable { value: value.to_owned(), exported: true });
+        for (name, value) in [
+            (
+                "PATH",
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            ),
+            ("HOME", "/root"),
+            ("USER", "root"),
+        ] {
+            shell.variables.insert(
+                name.to_owned(),
+                Variable {
+                    value: value.to_owned(),
+                    exported: true,
+                },
+            );
         }
         shell
     }
@@ -181,6 +122,7 @@ impl Shell {
         child.variables.retain(|_, variable| variable.exported);
         child.cwd = self.cwd.clone();
         child.depth = self.depth + 1;
+        child.nested = self.nested;
         child.name = name.to_owned();
         child.arguments = arguments;
         child
@@ -235,7 +177,8 @@ impl Shell {
 
     pub(super) fn set(&mut self, name: &str, value: String) {
         let exported = self.variables.get(name).is_some_and(|variable| variable.exported);
-        self.variables.insert(name.to_owned(), Variable { value, exported });
+        self.variables
+            .insert(name.to_owned(), Variable { value, exported });
     }
 
     /// A message in dash's form, and the end of the shell.
@@ -249,7 +192,11 @@ impl Shell {
     }
 
     pub(super) fn path(&self, path: &str) -> String {
-        if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", self.cwd) }
+        if path.starts_with('/') {
+            path.to_owned()
+        } else {
+            format!("{}/{path}", self.cwd)
+        }
     }
 
     fn script<'a>(&'a mut self, script: &'a Script, io: &'a Io) -> BoxFuture<'a, Result<(), Flow>> {
@@ -277,7 +224,9 @@ impl Shell {
                 return Err(Flow::Exit(self.status));
             }
             pipeline = loop {
-                let Some((and, next)) = rest.next() else { return Ok(()) };
+                let Some((and, next)) = rest.next() else {
+                    return Ok(());
+                };
                 left -= 1;
                 if *and == (self.status == 0) {
                     break next;
@@ -303,7 +252,10 @@ impl Shell {
         for (index, command) in commands.iter().enumerate() {
             let last = index + 1 == commands.len();
             let buffer = if last { io.stdout.clone() } else { Out::buffer() };
-            let stage = Io { stdout: buffer.clone(), ..io.with_stdin(input) };
+            let stage = Io {
+                stdout: buffer.clone(),
+                ..io.with_stdin(input)
+            };
             let mut subshell = self.subshell();
             let status = match subshell.command(command, &stage).await {
                 Ok(()) => subshell.status,
@@ -327,12 +279,17 @@ impl Shell {
     fn command<'a>(&'a mut self, command: &'a Command, io: &'a Io) -> BoxFuture<'a, Result<(), Flow>> {
         async move {
             self.line = command.line;
+            if self.nested >= NESTED_MAX {
+                return Err(self.fatal(io, "too many commands inside each other"));
+            }
             let mut files = Vec::new();
             let Some(inner) = self.redirected(&command.redirects, io, &mut files).await? else {
                 self.status = 1;
                 return Ok(());
             };
+            self.nested += 1;
             let result = self.body(&command.body, &inner).await;
+            self.nested -= 1;
             for (path, out) in files {
                 if let Err(error) = self.os.fs.append(&path, &out.take()) {
                     self.complain(io, &format!("cannot write {error}"));
@@ -447,7 +404,11 @@ impl Shell {
                 self.status = 0;
                 self.script(otherwise, io).await
             }
-            Body::Loop { until, condition, body } => {
+            Body::Loop {
+                until,
+                condition,
+                body,
+            } => {
                 let mut last = 0;
                 for _ in 0..ROUNDS_MAX {
                     if self.holds(condition, io).await? == *until {
@@ -536,13 +497,25 @@ impl Shell {
             io.stderr.line(format!("+ {}", fields.join(" ")));
         }
         // `A=1 command`: for the command only.
-        let before: Vec<_> = values.iter().map(|(name, _)| (*name, self.variables.get(*name).cloned())).collect();
+        let before: Vec<_> = values
+            .iter()
+            .map(|(name, _)| (*name, self.variables.get(*name).cloned()))
+            .collect();
         for (name, value) in values {
-            self.variables.insert(name.clone(), Variable { value, exported: true });
+            self.variables.insert(
+                name.clone(),
+                Variable {
+                    value,
+                    exported: true,
+                },
+            );
         }
         let result = match self.functions.get(command).cloned() {
             Some(function) => self.call(&function, arguments, io).await,
-            None => self.builtin(command, arguments, io).await.map(|status| self.status = status),
+            None => self
+                .builtin(command, arguments, io)
+                .await
+                .map(|status| self.status = status),
         };
         for (name, old) in before {
             match old {

@@ -3,7 +3,8 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::exec::{Flow, Io, Out, Shell};
+use super::exec::{Flow, Shell};
+use super::io::{Io, Out};
 use super::parse::{Part, Script, Word};
 
 /// What a word became while it is expanded: finished fields, and the one that grows.
@@ -102,7 +103,11 @@ impl Shell {
                 fields.push(text);
                 return Ok(());
             }
-            Part::Param { name, op: None, quoted } if name == "@" || name == "*" => {
+            Part::Param {
+                name,
+                op: None,
+                quoted,
+            } if name == "@" || name == "*" => {
                 self.all_arguments(name == "@" && *quoted && split, *quoted, fields);
                 return Ok(());
             }
@@ -110,8 +115,14 @@ impl Shell {
             Part::Substitution { script, quoted } => (self.substitute(script, io).await?, *quoted),
             Part::Arithmetic { expression, quoted } => {
                 let text = self.boxed_text(expression, io).await?;
-                let value = Arithmetic { shell: self, text: text.as_bytes(), at: 0 }.value();
-                let value = value.ok_or_else(|| self.fatal(io, &format!("arithmetic expression: \"{text}\"")))?;
+                let value = Arithmetic {
+                    shell: self,
+                    text: text.as_bytes(),
+                    at: 0,
+                }
+                .value();
+                let value =
+                    value.ok_or_else(|| self.fatal(io, &format!("arithmetic expression: \"{text}\"")))?;
                 (value.to_string(), *quoted)
             }
         };
@@ -156,7 +167,9 @@ impl Shell {
             return Ok(value.unwrap_or_default());
         };
         // With a colon an empty value counts as unset.
-        let present = value.as_ref().is_some_and(|value| !(op.starts_with(':') && value.is_empty()));
+        let present = value
+            .as_ref()
+            .is_some_and(|value| !(op.starts_with(':') && value.is_empty()));
         let value = value.unwrap_or_default();
         match op.trim_start_matches(':') {
             "length" => Ok(value.chars().count().to_string()),
@@ -170,7 +183,11 @@ impl Shell {
             }
             "?" => {
                 let text = self.boxed_text(word, io).await?;
-                let text = if text.is_empty() { "parameter not set".to_owned() } else { text };
+                let text = if text.is_empty() {
+                    "parameter not set".to_owned()
+                } else {
+                    text
+                };
                 Err(self.fatal(io, &format!("{name}: {text}")))
             }
             op => {
@@ -187,7 +204,10 @@ impl Shell {
     fn substitute<'a>(&'a mut self, script: &'a Script, io: &'a Io) -> BoxFuture<'a, Result<String, Flow>> {
         async move {
             let buffer = Out::buffer();
-            let inner = Io { stdout: buffer.clone(), ..io.clone() };
+            let inner = Io {
+                stdout: buffer.clone(),
+                ..io.clone()
+            };
             let mut subshell = self.subshell();
             self.status = subshell.run_apart(script, &inner).await?;
             self.substituted = true;
@@ -201,7 +221,11 @@ impl Shell {
 
 /// `${name#pattern}` and its relatives.
 fn strip<'a>(value: &'a str, op: &str, pattern: &str) -> &'a str {
-    let cuts: Vec<usize> = value.char_indices().map(|(at, _)| at).chain([value.len()]).collect();
+    let cuts: Vec<usize> = value
+        .char_indices()
+        .map(|(at, _)| at)
+        .chain([value.len()])
+        .collect();
     let prefix = |at: &&usize| matches(pattern, &value[..**at]);
     let suffix = |at: &&usize| matches(pattern, &value[**at..]);
     match op {
@@ -351,7 +375,11 @@ impl Arithmetic<'_> {
         }
         self.blanks();
         let start = self.at;
-        while self.text.get(self.at).is_some_and(|c| c.is_ascii_alphanumeric() || *c == b'_') {
+        while self
+            .text
+            .get(self.at)
+            .is_some_and(|c| c.is_ascii_alphanumeric() || *c == b'_')
+        {
             self.at += 1;
         }
         let word = std::str::from_utf8(&self.text[start..self.at]).ok()?;

@@ -10,8 +10,10 @@
 mod commands;
 mod exec;
 mod expand;
+mod io;
 mod parse;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use exec::{Io, Shell};
+pub(crate) use exec::Shell;
+pub(crate) use io::Io;

@@ -1,9 +1,12 @@
 //! Text to syntax tree (POSIX.1-2024, Shell Command Language 2.10, the part named in `mod.rs`).
 
+mod redirect;
+mod words;
+
 use std::sync::{Arc, OnceLock};
 
 /// Nesting that is accepted: scripts are data from outside, and the parser recurses.
-const DEPTH_MAX: usize = 50;
+const DEPTH_MAX: usize = 24;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("sh: {line}: Syntax error: {reason}")]
@@ -36,14 +39,34 @@ pub(crate) struct Command {
 
 #[derive(Debug)]
 pub(crate) enum Body {
-    Simple { assignments: Vec<(String, Word)>, words: Vec<Word> },
-    If { arms: Vec<(Script, Script)>, otherwise: Script },
-    Loop { until: bool, condition: Script, body: Script },
-    For { name: String, words: Option<Vec<Word>>, body: Script },
-    Case { word: Word, arms: Vec<(Vec<Word>, Script)> },
+    Simple {
+        assignments: Vec<(String, Word)>,
+        words: Vec<Word>,
+    },
+    If {
+        arms: Vec<(Script, Script)>,
+        otherwise: Script,
+    },
+    Loop {
+        until: bool,
+        condition: Script,
+        body: Script,
+    },
+    For {
+        name: String,
+        words: Option<Vec<Word>>,
+        body: Script,
+    },
+    Case {
+        word: Word,
+        arms: Vec<(Vec<Word>, Script)>,
+    },
     Group(Script),
     Subshell(Script),
-    Function { name: String, body: Arc<Command> },
+    Function {
+        name: String,
+        body: Arc<Command>,
+    },
 }
 
 #[derive(Debug)]
@@ -69,14 +92,33 @@ pub(crate) type Word = Vec<Part>;
 #[derive(Debug)]
 pub(crate) enum Part {
     /// `quoted` text is never a pattern.
-    Text { text: String, quoted: bool },
-    Param { name: String, op: Option<(&'static str, Word)>, quoted: bool },
-    Substitution { script: Script, quoted: bool },
-    Arithmetic { expression: Word, quoted: bool },
+    Text {
+        text: String,
+        quoted: bool,
+    },
+    Param {
+        name: String,
+        op: Option<(&'static str, Word)>,
+        quoted: bool,
+    },
+    Substitution {
+        script: Script,
+        quoted: bool,
+    },
+    Arithmetic {
+        expression: Word,
+        quoted: bool,
+    },
 }
 
 pub(crate) fn parse(text: &str) -> Result<Script, SyntaxError> {
-    let mut parser = Parser { text: text.chars().collect(), at: 0, line: 1, depth: 0, heredocs: Vec::new() };
+    let mut parser = Parser {
+        text: text.chars().collect(),
+        at: 0,
+        line: 1,
+        depth: 0,
+        heredocs: Vec::new(),
+    };
     let script = parser.list(&[])?;
     match parser.peek() {
         None => Ok(script),
@@ -100,12 +142,17 @@ struct Pending {
     found: Document,
 }
 
-const RESERVED: &[&str] =
-    &["if", "then", "elif", "else", "fi", "for", "while", "until", "do", "done", "case", "esac", "{", "}", "!", "in"];
+const RESERVED: &[&str] = &[
+    "if", "then", "elif", "else", "fi", "for", "while", "until", "do", "done", "case", "esac", "{", "}", "!",
+    "in",
+];
 
 impl Parser {
     fn error(&self, reason: impl Into<String>) -> SyntaxError {
-        SyntaxError { line: self.line, reason: reason.into() }
+        SyntaxError {
+            line: self.line,
+            reason: reason.into(),
+        }
     }
 
     fn peek(&self) -> Option<char> {
@@ -113,7 +160,9 @@ impl Parser {
     }
 
     fn starts(&self, text: &str) -> bool {
-        text.chars().enumerate().all(|(i, c)| self.text.get(self.at + i) == Some(&c))
+        text.chars()
+            .enumerate()
+            .all(|(i, c)| self.text.get(self.at + i) == Some(&c))
     }
 
     fn next(&mut self) -> Option<char> {
@@ -172,37 +221,6 @@ impl Parser {
         Ok(())
     }
 
-    fn heredoc(&mut self, pending: &Pending) -> Result<Word, SyntaxError> {
-        let mut text = String::new();
-        loop {
-            if self.peek().is_none() {
-                // dash takes the end of the file for the end of the document.
-                break;
-            }
-            let mut line = String::new();
-            while let Some(c) = self.next() {
-                if c == '\n' {
-                    break;
-                }
-                line.push(c);
-            }
-            let line = if pending.strip_tabs { line.trim_start_matches('\t') } else { &line };
-            if line == pending.end {
-                break;
-            }
-            text.push_str(line);
-            text.push('\n');
-        }
-        if pending.quoted {
-            return Ok(vec![Part::Text { text, quoted: true }]);
-        }
-        let mut inner =
-            Parser { text: text.chars().collect(), at: 0, line: self.line, depth: self.depth, heredocs: Vec::new() };
-        let mut word = Vec::new();
-        inner.quoted(&mut word, None)?;
-        Ok(word)
-    }
-
     fn reserved(&self) -> Option<&'static str> {
         RESERVED.iter().copied().find(|word| {
             let after = self.text.get(self.at + word.chars().count());
@@ -212,11 +230,17 @@ impl Parser {
 
     fn expect(&mut self, word: &'static str) -> Result<(), SyntaxError> {
         self.lines()?;
-        if self.reserved() == Some(word) || (word.len() == 1 && !RESERVED.contains(&word) && self.starts(word)) {
+        if self.reserved() == Some(word)
+            || (word.len() == 1 && !RESERVED.contains(&word) && self.starts(word))
+        {
             self.take(word);
             return Ok(());
         }
-        let found: String = self.text[self.at..].iter().take(12).take_while(|c| !c.is_whitespace()).collect();
+        let found: String = self.text[self.at..]
+            .iter()
+            .take(12)
+            .take_while(|c| !c.is_whitespace())
+            .collect();
         Err(match self.peek() {
             None => self.error(format!("end of file unexpected (expecting \"{word}\")")),
             Some(_) => self.error(format!("\"{found}\" unexpected (expecting \"{word}\")")),
@@ -304,7 +328,11 @@ impl Parser {
             Some(word @ ("while" | "until")) => {
                 self.take(word);
                 let condition = self.list(&["do"])?;
-                Body::Loop { until: word == "until", condition, body: self.do_group()? }
+                Body::Loop {
+                    until: word == "until",
+                    condition,
+                    body: self.do_group()?,
+                }
             }
             Some("for") => self.for_clause()?,
             Some("case") => self.case_clause()?,
@@ -326,7 +354,13 @@ impl Parser {
             self.blanks();
             match self.redirect()? {
                 Some(redirect) => redirects.push(redirect),
-                None => return Ok(Command { line, body, redirects }),
+                None => {
+                    return Ok(Command {
+                        line,
+                        body,
+                        redirects,
+                    });
+                }
             }
         }
     }
@@ -385,13 +419,19 @@ impl Parser {
         if self.peek() == Some(';') {
             self.next();
         }
-        Ok(Body::For { name, words, body: self.do_group()? })
+        Ok(Body::For {
+            name,
+            words,
+            body: self.do_group()?,
+        })
     }
 
     fn case_clause(&mut self) -> Result<Body, SyntaxError> {
         self.take("case");
         self.blanks();
-        let word = self.word()?.ok_or_else(|| self.error("word expected after \"case\""))?;
+        let word = self
+            .word()?
+            .ok_or_else(|| self.error("word expected after \"case\""))?;
         self.expect("in")?;
         let mut arms = Vec::new();
         loop {
@@ -403,7 +443,10 @@ impl Parser {
             let mut patterns = Vec::new();
             loop {
                 self.blanks();
-                patterns.push(self.word()?.ok_or_else(|| self.error("pattern expected in \"case\""))?);
+                patterns.push(
+                    self.word()?
+                        .ok_or_else(|| self.error("pattern expected in \"case\""))?,
+                );
                 self.blanks();
                 if !self.take("|") {
                     break;
@@ -452,7 +495,11 @@ impl Parser {
                         self.expect(")")?;
                         self.lines()?;
                         let body = Arc::new(self.command()?);
-                        return Ok(Command { line, body: Body::Function { name, body }, redirects: Vec::new() });
+                        return Ok(Command {
+                            line,
+                            body: Body::Function { name, body },
+                            redirects: Vec::new(),
+                        });
                     }
                     self.at = start;
                 }
@@ -469,268 +516,10 @@ impl Parser {
                 Some(c) => self.error(format!("\"{c}\" unexpected")),
             });
         }
-        Ok(Command { line, body: Body::Simple { assignments, words }, redirects })
-    }
-
-    fn redirect(&mut self) -> Result<Option<Redirect>, SyntaxError> {
-        let start = self.at;
-        let digit = self.peek().and_then(|c| c.to_digit(10));
-        if digit.is_some() {
-            self.at += 1;
-        }
-        let operator = ["<<-", "<<", ">>", ">&", "<&", ">|", ">", "<"].into_iter().find(|op| self.starts(op));
-        let Some(operator) = operator else {
-            self.at = start;
-            return Ok(None);
-        };
-        self.take(operator);
-        self.blanks();
-        let default = if operator.starts_with('<') { 0 } else { 1 };
-        let fd = digit.map_or(default, |digit| digit as u8);
-        if let "<<" | "<<-" = operator {
-            let (end, quoted) = self.heredoc_end()?;
-            let found = Document::default();
-            self.heredocs.push(Pending { end, quoted, strip_tabs: operator == "<<-", found: found.clone() });
-            return Ok(Some(Redirect { fd, to: Target::Here(found) }));
-        }
-        let word = self.word()?.ok_or_else(|| self.error("file name expected after a redirection"))?;
-        let to = match operator {
-            ">>" => Target::Append(word),
-            "<" => Target::Read(word),
-            ">&" | "<&" => match &word[..] {
-                [Part::Text { text, .. }] if text.len() == 1 && text.as_bytes()[0].is_ascii_digit() => {
-                    Target::Fd(text.as_bytes()[0] - b'0')
-                }
-                _ => return Err(self.error("Bad fd number")),
-            },
-            _ => Target::Write(word),
-        };
-        Ok(Some(Redirect { fd, to }))
-    }
-
-    fn heredoc_end(&mut self) -> Result<(String, bool), SyntaxError> {
-        let word = self.word()?.ok_or_else(|| self.error("end marker expected after \"<<\""))?;
-        let (mut end, mut any_quoted) = (String::new(), false);
-        for part in &word {
-            match part {
-                Part::Text { text, quoted } => {
-                    end.push_str(text);
-                    any_quoted |= quoted;
-                }
-                _ => return Err(self.error("the end marker of a here document must be plain text")),
-            }
-        }
-        Ok((end, any_quoted))
-    }
-
-    /// The next word, or `None` where an operator, a line's end or the end is.
-    fn word(&mut self) -> Result<Option<Word>, SyntaxError> {
-        let mut word: Word = Vec::new();
-        let mut any = false;
-        while let Some(c) = self.peek() {
-            match c {
-                ' ' | '\t' | '\n' | '\r' | ';' | '&' | '|' | '<' | '>' | '(' | ')' => break,
-                '\'' => {
-                    self.next();
-                    let mut text = String::new();
-                    loop {
-                        match self.next() {
-                            Some('\'') => break,
-                            Some(c) => text.push(c),
-                            None => return Err(self.error("Unterminated quoted string")),
-                        }
-                    }
-                    word.push(Part::Text { text, quoted: true });
-                }
-                '"' => {
-                    self.next();
-                    // Also an empty one makes a field.
-                    word.push(Part::Text { text: String::new(), quoted: true });
-                    self.quoted(&mut word, Some('"'))?;
-                }
-                '\\' => {
-                    self.next();
-                    match self.next() {
-                        Some('\n') => {}
-                        Some(c) => word.push(Part::Text { text: c.to_string(), quoted: true }),
-                        None => word.push(Part::Text { text: "\\".to_owned(), quoted: true }),
-                    }
-                }
-                '$' | '`' => self.dollar(&mut word, false)?,
-                c => {
-                    self.next();
-                    push(&mut word, c, false);
-                }
-            }
-            any = true;
-        }
-        Ok(any.then_some(word))
-    }
-
-    /// The inside of double quotes (or a here document): only `$`, backquotes and some backslashes are special.
-    fn quoted(&mut self, word: &mut Word, end: Option<char>) -> Result<(), SyntaxError> {
-        loop {
-            match self.peek() {
-                None if end.is_none() => return Ok(()),
-                None => return Err(self.error("Unterminated quoted string")),
-                c if c == end => {
-                    self.next();
-                    return Ok(());
-                }
-                Some('$' | '`') => self.dollar(word, true)?,
-                Some('\\') => {
-                    self.next();
-                    match self.next() {
-                        Some('\n') => {}
-                        Some(c) if "$`\\".contains(c) || Some(c) == end => push(word, c, true),
-                        Some(c) => {
-                            push(word, '\\', true);
-                            push(word, c, true);
-                        }
-                        None => push(word, '\\', true),
-                    }
-                }
-                Some(c) => {
-                    self.next();
-                    push(word, c, true);
-                }
-            }
-        }
-    }
-
-    fn dollar(&mut self, word: &mut Word, quoted: bool) -> Result<(), SyntaxError> {
-        if self.take("`") {
-            return self.backquotes(word, quoted);
-        }
-        self.next();
-        if self.take("((") {
-            let expression = self.arithmetic()?;
-            word.push(Part::Arithmetic { expression, quoted });
-        } else if self.take("(") {
-            let script = self.list(&[])?;
-            self.expect(")")?;
-            word.push(Part::Substitution { script, quoted });
-        } else if self.take("{") {
-            word.push(self.braces(quoted)?);
-        } else if let Some(name) = self.name() {
-            word.push(Part::Param { name, op: None, quoted });
-        } else {
-            match self.peek() {
-                Some(c) if c.is_ascii_digit() || "?#@*$!".contains(c) => {
-                    self.next();
-                    word.push(Part::Param { name: c.to_string(), op: None, quoted });
-                }
-                _ => push(word, '$', quoted),
-            }
-        }
-        Ok(())
-    }
-
-    fn backquotes(&mut self, word: &mut Word, quoted: bool) -> Result<(), SyntaxError> {
-        let mut text = String::new();
-        loop {
-            match self.next() {
-                Some('`') => break,
-                Some('\\') if self.peek().is_some_and(|c| "`\\$".contains(c)) => text.extend(self.next()),
-                Some(c) => text.push(c),
-                None => return Err(self.error("EOF in backquote substitution")),
-            }
-        }
-        word.push(Part::Substitution { script: parse(&text)?, quoted });
-        Ok(())
-    }
-
-    fn arithmetic(&mut self) -> Result<Word, SyntaxError> {
-        let (mut word, mut open) = (Vec::new(), 0);
-        loop {
-            match self.peek() {
-                None => return Err(self.error("Missing '))'")),
-                Some(')') if open == 0 && self.starts("))") => {
-                    self.take("))");
-                    return Ok(word);
-                }
-                Some('$') => self.dollar(&mut word, true)?,
-                Some(c) => {
-                    open += i32::from(c == '(') - i32::from(c == ')');
-                    self.next();
-                    push(&mut word, c, true);
-                }
-            }
-        }
-    }
-
-    fn braces(&mut self, quoted: bool) -> Result<Part, SyntaxError> {
-        let length = self.peek() == Some('#') && self.text.get(self.at + 1) != Some(&'}');
-        if length {
-            self.next();
-        }
-        let name = match self.name() {
-            Some(name) => name,
-            None => {
-                let mut digits = String::new();
-                while self.peek().is_some_and(|c| c.is_ascii_digit()) {
-                    digits.extend(self.next());
-                }
-                if digits.is_empty() {
-                    digits.extend(self.next().filter(|c| "?#@*$!".contains(*c)));
-                }
-                digits
-            }
-        };
-        if name.is_empty() {
-            return Err(self.error("Bad substitution"));
-        }
-        if length {
-            return match self.next() {
-                Some('}') => Ok(Part::Param { name, op: Some(("length", Vec::new())), quoted }),
-                _ => Err(self.error("Bad substitution")),
-            };
-        }
-        if self.take("}") {
-            return Ok(Part::Param { name, op: None, quoted });
-        }
-        const OPS: &[&str] = &[":-", ":=", ":+", ":?", "-", "=", "+", "?", "##", "#", "%%", "%"];
-        let Some(op) = OPS.iter().copied().find(|op| self.starts(op)) else {
-            return Err(self.error("Bad substitution"));
-        };
-        self.take(op);
-        let mut word = Vec::new();
-        loop {
-            match self.peek() {
-                None => return Err(self.error("Missing '}'")),
-                Some('}') => {
-                    self.next();
-                    return Ok(Part::Param { name, op: Some((op, word)), quoted });
-                }
-                Some('$' | '`') => self.dollar(&mut word, quoted)?,
-                Some('"') => {
-                    self.next();
-                    self.quoted(&mut word, Some('"'))?;
-                }
-                Some('\'') if !quoted => {
-                    self.next();
-                    while let Some(c) = self.next().filter(|c| *c != '\'') {
-                        push(&mut word, c, true);
-                    }
-                }
-                Some('\\') => {
-                    self.next();
-                    if let Some(c) = self.next() {
-                        push(&mut word, c, true);
-                    }
-                }
-                Some(c) => {
-                    self.next();
-                    push(&mut word, c, false);
-                }
-            }
-        }
-    }
-}
-
-fn push(word: &mut Word, c: char, quoted: bool) {
-    match word.last_mut() {
-        Some(Part::Text { text, quoted: same }) if *same == quoted => text.push(c),
-        _ => word.push(Part::Text { text: c.to_string(), quoted }),
+        Ok(Command {
+            line,
+            body: Body::Simple { assignments, words },
+            redirects,
+        })
     }
 }

@@ -14,7 +14,8 @@ fn script(lines: &str) -> Vec<u8> {
 fn site(lines: &str) -> Site {
     let mut site = Site::new();
     // More than one block, and not a whole number of them.
-    site.tftp.insert("snponly.efi".to_owned(), [IPXE_MAGIC, &[7; 3000]].concat());
+    site.tftp
+        .insert("snponly.efi".to_owned(), [IPXE_MAGIC, &[7; 3000]].concat());
     site.http.insert("/ipxe/script".to_owned(), script(lines));
     site
 }
@@ -40,8 +41,10 @@ async fn pxe_loads_ipxe_and_starts_the_agent() {
         "imgfree\nkernel {url}/boot/vmlinuz ipa-api-url={url} BOOTIF=${{mac}} initrd=initramfs\ninitrd {url}/boot/initramfs\nboot"
     ));
     let built = artefacts(1).unwrap();
-    site.http.insert("/boot/vmlinuz".to_owned(), built.kernel.to_vec());
-    site.http.insert("/boot/initramfs".to_owned(), built.initrd.to_vec());
+    site.http
+        .insert("/boot/vmlinuz".to_owned(), built.kernel.to_vec());
+    site.http
+        .insert("/boot/initramfs".to_owned(), built.initrd.to_vec());
     drive!(host, site, cable, async {
         host.apply(MachineCommand::On).await.unwrap();
         // The agent has come up when it looks for its service.
@@ -73,11 +76,31 @@ async fn pxe_loads_ipxe_and_starts_the_agent() {
 async fn each_failure_says_why_and_the_next_entry_is_tried() {
     let cases = [
         ("exit", IPXE_MAGIC.to_vec(), "iPXE went back to the firmware"),
-        ("menu x", IPXE_MAGIC.to_vec(), "iPXE: line 2: menu: command not found"),
-        ("boot", IPXE_MAGIC.to_vec(), "iPXE: line 2: boot: no kernel is loaded"),
-        ("exit", b"MZ something else".to_vec(), "is not a program that this firmware can start"),
-        ("chain http://192.168.100.4:8080/none", IPXE_MAGIC.to_vec(), "HTTP status 404"),
-        ("sanboot --no-describe --drive 0x85", IPXE_MAGIC.to_vec(), "disk 0x85: no such drive"),
+        (
+            "menu x",
+            IPXE_MAGIC.to_vec(),
+            "iPXE: line 2: menu: command not found",
+        ),
+        (
+            "boot",
+            IPXE_MAGIC.to_vec(),
+            "iPXE: line 2: boot: no kernel is loaded",
+        ),
+        (
+            "exit",
+            b"MZ something else".to_vec(),
+            "is not a program that this firmware can start",
+        ),
+        (
+            "chain http://192.168.100.4:8080/none",
+            IPXE_MAGIC.to_vec(),
+            "HTTP status 404",
+        ),
+        (
+            "sanboot --no-describe --drive 0x85",
+            IPXE_MAGIC.to_vec(),
+            "disk 0x85: no such drive",
+        ),
         ("sanboot --no-describe --drive 0x80", IPXE_MAGIC.to_vec(), "no "),
     ];
     for (lines, program, expected) in cases {
@@ -88,9 +111,23 @@ async fn each_failure_says_why_and_the_next_entry_is_tried() {
             host.apply(MachineCommand::On).await.unwrap();
             within(&host, 60, expected, host.console().wait_for("Entering setup")).await;
             let pxe = |line: &String| line.contains("PXEv4 eth0") && line.contains(expected);
-            assert!(host.console().lines().iter().any(pxe), "{expected}:\n{}", host.console());
-            let state = MachineState { power: Power::On, boot_progress: BootProgress::SetupEntered };
-            within(&host, 1, "setup", host.status().wait_for(|status| status.state == state)).await.unwrap();
+            assert!(
+                host.console().lines().iter().any(pxe),
+                "{expected}:\n{}",
+                host.console()
+            );
+            let state = MachineState {
+                power: Power::On,
+                boot_progress: BootProgress::SetupEntered,
+            };
+            within(
+                &host,
+                1,
+                "setup",
+                host.status().wait_for(|status| status.state == state),
+            )
+            .await
+            .unwrap();
         });
     }
 }
@@ -135,17 +172,39 @@ async fn power_is_honest() {
             site.seen.send_modify(Vec::clear);
             tokio::time::sleep(std::time::Duration::from_secs(60)).await;
             let quiet = site.seen.borrow().is_empty();
-            assert!(quiet, "a machine without power still asks: {:?}", site.seen.borrow());
+            assert!(
+                quiet,
+                "a machine without power still asks: {:?}",
+                site.seen.borrow()
+            );
         }
-        assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), tasks, "tasks of a dead boot");
+        assert_eq!(
+            tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+            tasks,
+            "tasks of a dead boot"
+        );
 
         // A reset starts over at POST; the button turns it off after a moment.
         host.apply(MachineCommand::On).await.unwrap();
         let boots = host.status().borrow().boots;
         host.apply(MachineCommand::ForceRestart).await.unwrap();
-        within(&host, 60, "a second boot", host.status().wait_for(|s| s.boots == boots + 1)).await.unwrap();
+        within(
+            &host,
+            60,
+            "a second boot",
+            host.status().wait_for(|s| s.boots == boots + 1),
+        )
+        .await
+        .unwrap();
         host.apply(MachineCommand::GracefulShutdown).await.unwrap();
-        within(&host, 60, "off", host.status().wait_for(|s| s.state == MachineState::OFF)).await.unwrap();
+        within(
+            &host,
+            60,
+            "off",
+            host.status().wait_for(|s| s.state == MachineState::OFF),
+        )
+        .await
+        .unwrap();
     });
     // The owner cuts everything; a new run finds a machine without power that can be turned on again.
     let (near, _far) = (host.clone(), ());

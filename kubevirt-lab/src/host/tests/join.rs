@@ -59,7 +59,13 @@ kubeadm join {VIP}:6443 --token {TOKEN} --discovery-token-ca-cert-hash {hash} --
 fn ca_hash(pem: &str) -> String {
     let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
     let digest = Sha256::digest(pem.parse_x509().unwrap().public_key().raw);
-    format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!(
+        "sha256:{}",
+        digest
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    )
 }
 
 /// An administrator of the cluster, without a socket.
@@ -71,9 +77,16 @@ impl Admin {
             .method(method)
             .uri(path)
             .header("content-type", "application/json")
-            .body(Full::new(bytes::Bytes::from(body.map(|body| body.to_string()).unwrap_or_default())))
+            .body(Full::new(bytes::Bytes::from(
+                body.map(|body| body.to_string()).unwrap_or_default(),
+            )))
             .unwrap();
-        let answer = self.0.as_user("admin", &["system:masters"]).oneshot(request).await.unwrap();
+        let answer = self
+            .0
+            .as_user("admin", &["system:masters"])
+            .oneshot(request)
+            .await
+            .unwrap();
         let status = answer.status();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, serde_json::from_slice(&body).unwrap_or_default())
@@ -89,7 +102,9 @@ impl Admin {
                 "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
             },
         });
-        let (status, answer) = self.call("POST", "/api/v1/namespaces/kube-system/secrets", Some(secret)).await;
+        let (status, answer) = self
+            .call("POST", "/api/v1/namespaces/kube-system/secrets", Some(secret))
+            .await;
         assert_eq!(status, StatusCode::CREATED, "{answer}");
     }
 
@@ -187,15 +202,30 @@ async fn a_booted_disk_joins_with_the_token_it_was_given_and_stays_a_node() {
         host.apply(MachineCommand::On).await.unwrap();
         let node = within(&host, 120, "node Ready", admin.node(ready)).await;
         let labels = &node["metadata"]["labels"];
-        assert_eq!((&labels["rack"], &labels["topology.kubernetes.io/zone"]), (&json!("r1"), &json!("z1")));
+        assert_eq!(
+            (&labels["rack"], &labels["topology.kubernetes.io/zone"]),
+            (&json!("r1"), &json!("z1"))
+        );
         assert_eq!(node["spec"]["providerID"], "metal3://ns/host-1");
         let fresh = json!({ "key": "fresh", "effect": "NoExecute" });
         let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
-        assert!(taints.iter().any(|t| t["key"] == fresh["key"] && t["effect"] == fresh["effect"]), "{taints:?}");
+        assert!(
+            taints
+                .iter()
+                .any(|t| t["key"] == fresh["key"] && t["effect"] == fresh["effect"]),
+            "{taints:?}"
+        );
         assert_eq!(node["status"]["capacity"]["cpu"], "128");
         assert_eq!(node["status"]["addresses"][0]["address"], "192.168.100.77");
-        assert!(host.disks()[0].find(b"tenant-was-here").is_some(), "the marker is on the disk");
-        assert!(!host.console().contains("0123456789abcdef"), "the token must not be printed:\n{}", host.console());
+        assert!(
+            host.disks()[0].find(b"tenant-was-here").is_some(),
+            "the marker is on the disk"
+        );
+        assert!(
+            !host.console().contains("0123456789abcdef"),
+            "the token must not be printed:\n{}",
+            host.console()
+        );
         let first = within(&host, 60, "a lease", async {
             loop {
                 let lease = admin.lease().await;
@@ -209,16 +239,31 @@ async fn a_booted_disk_joins_with_the_token_it_was_given_and_stays_a_node() {
 
         // Reboot: the certificate is on the disk; the kubelet comes back without runcmd.
         host.apply(MachineCommand::GracefulRestart).await.unwrap();
-        within(&host, 60, "the second boot", host.status().wait_for(|s| s.boots == 2)).await.unwrap();
-        let up = |s: &super::super::HostStatus| s.boots == 2 && s.state.boot_progress == BootProgress::OsRunning;
-        within(&host, 60, "the OS", host.status().wait_for(up)).await.unwrap();
+        within(
+            &host,
+            60,
+            "the second boot",
+            host.status().wait_for(|s| s.boots == 2),
+        )
+        .await
+        .unwrap();
+        let up =
+            |s: &super::super::HostStatus| s.boots == 2 && s.state.boot_progress == BootProgress::OsRunning;
+        within(&host, 60, "the OS", host.status().wait_for(up))
+            .await
+            .unwrap();
         within(&host, 60, "a renewed lease", async {
             while admin.lease().await <= first {
                 tokio::time::sleep(std::time::Duration::from_secs(1)).await;
             }
         })
         .await;
-        let joins = site.seen.borrow().iter().filter(|line| line.contains("/node/join")).count();
+        let joins = site
+            .seen
+            .borrow()
+            .iter()
+            .filter(|line| line.contains("/node/join"))
+            .count();
         assert_eq!(joins, 1, "runcmd ran again");
     };
     tokio::select! {
@@ -234,15 +279,21 @@ async fn a_booted_disk_joins_with_the_token_it_was_given_and_stays_a_node() {
 #[tokio::test(start_paused = true)]
 async fn a_wrong_pin_or_an_unknown_token_joins_nothing() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    for (wrong_pin, token_known, expected) in
-        [(true, true, "is pinned"), (false, false, "there is no JWS signature for token ID")]
-    {
+    for (wrong_pin, token_known, expected) in [
+        (true, true, "is pinned"),
+        (false, false, "there is no JWS signature for token ID"),
+    ] {
         let (host, cable) = host();
         let server = cluster();
         let admin = Admin(server.clone());
         let mut site = Site::new();
-        let hash = if wrong_pin { format!("sha256:{}", "0".repeat(64)) } else { ca_hash(&server.ca_pem()) };
-        site.http.insert("/node/join".to_owned(), script(&hash).into_bytes());
+        let hash = if wrong_pin {
+            format!("sha256:{}", "0".repeat(64))
+        } else {
+            ca_hash(&server.ca_pem())
+        };
+        site.http
+            .insert("/node/join".to_owned(), script(&hash).into_bytes());
         install(&host.disks()[0]);
         let user_data = format!("#cloud-config\nruncmd:\n- curl -fsSLk https://{VIP}/node/join | sh -\n");
         let files = drive_files(&user_data);
@@ -254,7 +305,13 @@ async fn a_wrong_pin_or_an_unknown_token_joins_nothing() {
             }
             host.apply(MachineCommand::On).await.unwrap();
             within(&host, 120, expected, host.console().wait_for(expected)).await;
-            within(&host, 120, "the end", host.console().wait_for("runcmd failed with exit status 1")).await;
+            within(
+                &host,
+                120,
+                "the end",
+                host.console().wait_for("runcmd failed with exit status 1"),
+            )
+            .await;
             let (status, _) = admin.call("GET", "/api/v1/nodes/node-1", None).await;
             assert_eq!(status, StatusCode::NOT_FOUND);
         };
@@ -275,7 +332,8 @@ async fn an_error_of_the_join_endpoint_is_not_run_as_a_script() {
     let site = Site::new();
     let server = cluster();
     install(&host.disks()[0]);
-    let user_data = format!("#cloud-config\nruncmd:\n- curl -fsSLk https://{VIP}/node/join | sh -\n- nonsense\n");
+    let user_data =
+        format!("#cloud-config\nruncmd:\n- curl -fsSLk https://{VIP}/node/join | sh -\n- nonsense\n");
     let files = drive_files(&user_data);
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
     config_drive(&host.disks()[1], &files);
@@ -283,8 +341,17 @@ async fn an_error_of_the_join_endpoint_is_not_run_as_a_script() {
         host.apply(MachineCommand::On).await.unwrap();
         let failed = "runcmd failed with exit status 127";
         within(&host, 120, failed, host.console().wait_for(failed)).await;
-        assert!(host.console().contains("curl: (22) The requested URL returned error: 404"), "{}", host.console());
-        assert!(host.console().contains("sh: 3: nonsense: not found"), "{}", host.console());
+        assert!(
+            host.console()
+                .contains("curl: (22) The requested URL returned error: 404"),
+            "{}",
+            host.console()
+        );
+        assert!(
+            host.console().contains("sh: 3: nonsense: not found"),
+            "{}",
+            host.console()
+        );
     };
     tokio::select! {
         biased;

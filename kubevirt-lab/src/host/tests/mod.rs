@@ -1,5 +1,6 @@
 //! A whole machine on a cable with a boot server of the tests' own: firmware, iPXE, ramdisk, OS, join.
 
+mod bmc;
 mod boot;
 mod join;
 mod site;
@@ -25,9 +26,18 @@ use crate::net::{Cable, cable};
 /// Two NVMe drives, two NICs.
 pub(super) fn machine() -> Arc<Hardware> {
     let macs = (1..=2).map(|last| Mac([0x52, 0x54, 0, 0, 0, last])).collect();
-    let identity =
-        Identity { serial: "SN1".to_owned(), uuid: Uuid::from_u128(7), macs, bmc_mac: Mac([0x52, 0x54, 0, 0, 1, 0]) };
-    Arc::new(Personality::named("cpu-epyc").unwrap().hardware(&identity).unwrap())
+    let identity = Identity {
+        serial: "SN1".to_owned(),
+        uuid: Uuid::from_u128(7),
+        macs,
+        bmc_mac: Mac([0x52, 0x54, 0, 0, 1, 0]),
+    };
+    Arc::new(
+        Personality::named("cpu-epyc")
+            .unwrap()
+            .hardware(&identity)
+            .unwrap(),
+    )
 }
 
 /// The wall clock that runs in step with tokio's, also when that is paused.
@@ -70,7 +80,12 @@ fn host() -> (Host, Cable) {
 }
 
 fn install(disk: &Disk) {
-    let image = OsImage { name: "lab-os".to_owned(), version: "1".to_owned(), cloud_init: Vec::new(), seed: 1 };
+    let image = OsImage {
+        name: "lab-os".to_owned(),
+        version: "1".to_owned(),
+        cloud_init: Vec::new(),
+        seed: 1,
+    };
     disk.write_at(0, &os_image(&image).unwrap()).unwrap();
 }
 
@@ -80,7 +95,10 @@ fn config_drive(disk: &Disk, files: &[(&str, &str)]) {
         name: Arc::new((*name).to_owned()),
         contents: content.as_bytes().to_vec(),
     };
-    let folder = |name: &str, children| File::Directory { name: Arc::new(name.to_owned()), children };
+    let folder = |name: &str, children| File::Directory {
+        name: Arc::new(name.to_owned()),
+        children,
+    };
     let latest = files.iter().map(file).collect();
     let input = InputFiles {
         path_separator: PathSeparator::ForwardSlash,
@@ -98,7 +116,9 @@ fn config_drive(disk: &Disk, files: &[(&str, &str)]) {
         strict_charset: false,
         features: CreationFeatures::extensions(),
     };
-    let bytes = IsoImageWriter::create(Cursor::new(vec![0; 2 << 20]), input, options).unwrap().into_inner();
+    let bytes = IsoImageWriter::create(Cursor::new(vec![0; 2 << 20]), input, options)
+        .unwrap()
+        .into_inner();
     disk.write_at(0, &bytes).unwrap();
 }
 
@@ -106,15 +126,26 @@ fn config_drive(disk: &Disk, files: &[(&str, &str)]) {
 async fn within<T>(host: &Host, seconds: u64, what: &str, work: impl Future<Output = T>) -> T {
     match tokio::time::timeout(Duration::from_secs(seconds), work).await {
         Ok(out) => out,
-        Err(_) => panic!("{what} did not happen within {seconds} s; {:?}\n{}", host.status().borrow(), host.console()),
+        Err(_) => panic!(
+            "{what} did not happen within {seconds} s; {:?}\n{}",
+            host.status().borrow(),
+            host.console()
+        ),
     }
 }
 
 #[test]
 fn the_kernel_names_disks_and_the_inventory_counts_gpus() {
     let hardware = Personality::named("dgx-h100").unwrap();
-    let macs = (0..hardware.nic_count()).map(|n| Mac([2, 0, 0, 0, 0, n as u8])).collect();
-    let identity = Identity { serial: "S".to_owned(), uuid: Uuid::nil(), macs, bmc_mac: Mac([2, 0, 0, 0, 1, 0]) };
+    let macs = (0..hardware.nic_count())
+        .map(|n| Mac([2, 0, 0, 0, 0, n as u8]))
+        .collect();
+    let identity = Identity {
+        serial: "S".to_owned(),
+        uuid: Uuid::nil(),
+        macs,
+        bmc_mac: Mac([2, 0, 0, 0, 1, 0]),
+    };
     let hardware = hardware.hardware(&identity).unwrap();
     let disks = hardware::disks(&hardware, &BlockPool::default());
     assert_eq!(disks.len(), 10);

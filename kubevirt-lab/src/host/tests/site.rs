@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::time::Duration;
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable};
@@ -29,7 +30,9 @@ pub(super) struct Site {
 impl Site {
     pub(super) fn new() -> Self {
         let stack = Stack::new(StackConfig::new(Mac([2, 0, 0, 0, 0, 0xfe]), 99));
-        stack.set_addresses(vec![Address { ip: VIP, prefix: 24 }]).unwrap();
+        stack
+            .set_addresses(vec![Address { ip: VIP, prefix: 24 }])
+            .unwrap();
         Self {
             stack,
             boot_files: ("snponly.efi", format!("http://{VIP}:8080/ipxe/script")),
@@ -45,7 +48,9 @@ impl Site {
 
     pub(super) async fn wait_for(&self, text: &str) {
         let mut seen = self.seen.subscribe();
-        seen.wait_for(|seen| seen.iter().any(|line| line.contains(text))).await.unwrap();
+        seen.wait_for(|seen| seen.iter().any(|line| line.contains(text)))
+            .await
+            .unwrap();
     }
 
     /// DHCP, TFTP and HTTP on 8080, until dropped.
@@ -55,17 +60,32 @@ impl Site {
     }
 
     async fn dhcp(&self) {
-        let socket = self.stack.udp_bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 67)).unwrap();
+        let socket = self
+            .stack
+            .udp_bind(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 67))
+            .unwrap();
         loop {
             let (bytes, _) = socket.recv_from().await.unwrap();
             let request = Message::decode(&mut Decoder::new(&bytes)).unwrap();
             let option = |code| request.opts().get(code);
-            let Some(DhcpOption::MessageType(kind)) = option(OptionCode::MessageType) else { panic!("no type") };
+            let Some(DhcpOption::MessageType(kind)) = option(OptionCode::MessageType) else {
+                panic!("no type")
+            };
             let ipxe = matches!(option(OptionCode::UserClass), Some(DhcpOption::UserClass(class)) if class == b"iPXE");
             let firmware = option(OptionCode::ClientSystemArchitecture).is_some() && !ipxe;
-            let who = if ipxe { "iPXE" } else if firmware { "PXE" } else { "OS" };
+            let who = if ipxe {
+                "iPXE"
+            } else if firmware {
+                "PXE"
+            } else {
+                "OS"
+            };
             self.note(format!("{kind:?} {who}").to_uppercase());
-            let answer = if *kind == MessageType::Discover { MessageType::Offer } else { MessageType::Ack };
+            let answer = if *kind == MessageType::Discover {
+                MessageType::Offer
+            } else {
+                MessageType::Ack
+            };
             let zero = Ipv4Addr::UNSPECIFIED;
             let mut reply = Message::new_with_id(request.xid(), zero, CLIENT, VIP, zero, request.chaddr());
             reply.set_opcode(Opcode::BootReply);
@@ -79,7 +99,12 @@ impl Site {
             } else if ipxe {
                 options.insert(DhcpOption::BootfileName(self.boot_files.1.as_bytes().to_vec()));
             }
-            socket.send_to(&reply.to_vec().unwrap(), SocketAddrV4::new(Ipv4Addr::BROADCAST, 68)).unwrap();
+            socket
+                .send_to(
+                    &reply.to_vec().unwrap(),
+                    SocketAddrV4::new(Ipv4Addr::BROADCAST, 68),
+                )
+                .unwrap();
         }
     }
 
@@ -87,7 +112,10 @@ impl Site {
         let socket = self.stack.udp_bind(SocketAddrV4::new(VIP, 69)).unwrap();
         loop {
             let (request, client) = socket.recv_from().await.unwrap();
-            let words: Vec<_> = request[2..].split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+            let words: Vec<_> = request[2..]
+                .split(|b| *b == 0)
+                .map(String::from_utf8_lossy)
+                .collect();
             self.note(format!("TFTP {}", words[0]));
             let transfer = self.stack.udp_bind(SocketAddrV4::new(VIP, 0)).unwrap();
             let Some(file) = self.tftp.get(words[0].as_ref()) else {
@@ -96,14 +124,25 @@ impl Site {
             };
             let at = words.iter().position(|word| word == "blksize").unwrap();
             let size: usize = words[at + 1].parse().unwrap();
-            transfer.send_to(format!("\0\x06blksize\0{size}\0tsize\0{}\0", file.len()).as_bytes(), client).unwrap();
-            transfer.recv_from().await.unwrap();
+            transfer
+                .send_to(
+                    format!("\0\x06blksize\0{size}\0tsize\0{}\0", file.len()).as_bytes(),
+                    client,
+                )
+                .unwrap();
+            // A client whose power was cut acknowledges nothing.
+            let acknowledged = || tokio::time::timeout(Duration::from_secs(1), transfer.recv_from());
+            if acknowledged().await.is_err() {
+                continue;
+            }
             // A block that is not full ends the file, also an empty one.
             for number in 0..=file.len() / size {
                 let block = &file[number * size..file.len().min((number + 1) * size)];
                 let head = [0, 3, ((number + 1) >> 8) as u8, (number + 1) as u8];
                 transfer.send_to(&[&head, block].concat(), client).unwrap();
-                transfer.recv_from().await.unwrap();
+                if acknowledged().await.is_err() {
+                    break;
+                }
             }
         }
     }
@@ -135,11 +174,13 @@ impl Site {
             Some(body) => ("200 OK", body.as_slice()),
             None => ("404 Not Found", &b"nothing here"[..]),
         };
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
         // A client whose power was cut does not read.
         let _ = stream.write_all(&[answer.as_bytes(), body].concat()).await;
         let _ = stream.shutdown().await;
         let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     }
 }
-

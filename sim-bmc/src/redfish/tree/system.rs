@@ -204,20 +204,24 @@ fn system(scene: &Scene<'_>, _: &[String]) -> Option<Document> {
             chassis: [link(CHASSIS_URI)],
             managed_by: [link(MANAGER_URI)],
         },
-        actions: Actions {
-            reset: Action {
-                target: format!("{SYSTEM_URI}/Actions/ComputerSystem.Reset"),
-                allowable: ResetValues {
-                    values: ResetType::ALL,
-                },
-            },
-            set_default_boot_order: Action {
-                target: format!("{SYSTEM_URI}/Actions/ComputerSystem.SetDefaultBootOrder"),
-                allowable: (),
-            },
-        },
+        actions: actions(),
     };
     Some(Document::new(schemas::COMPUTER_SYSTEM, SYSTEM_URI, &system))
+}
+
+fn actions() -> Actions {
+    Actions {
+        reset: Action {
+            target: format!("{SYSTEM_URI}/Actions/ComputerSystem.Reset"),
+            allowable: ResetValues {
+                values: ResetType::ALL,
+            },
+        },
+        set_default_boot_order: Action {
+            target: format!("{SYSTEM_URI}/Actions/ComputerSystem.SetDefaultBootOrder"),
+            allowable: (),
+        },
+    }
 }
 
 fn boot(bmc: &Bmc) -> Boot<'_> {
