@@ -43,9 +43,14 @@ pub struct History {
 
 impl History {
     /// Every version of an object, in order; `None` where it was gone.
-    pub fn versions<'a>(&'a self, kind: &'a str, key: &'a str) -> impl Iterator<Item = (Duration, Option<&'a Value>)> {
+    pub fn versions<'a>(
+        &'a self,
+        kind: &str,
+        key: &str,
+    ) -> impl Iterator<Item = (Duration, Option<&'a Value>)> + use<'a> {
+        let (kind, key) = (kind.to_owned(), key.to_owned());
         self.entries.iter().filter_map(move |e| match &e.what {
-            What::Object { kind: k, key: name, object } if *k == kind && name == key => Some((e.at, object.as_ref())),
+            What::Object { kind: k, key: name, object } if *k == kind && *name == key => Some((e.at, object.as_ref())),
             _ => None,
         })
     }
@@ -77,7 +82,7 @@ impl History {
     }
 
     /// The last version of an object; `None`: gone, or never seen.
-    pub fn last<'a>(&'a self, kind: &'a str, key: &'a str) -> Option<&'a Value> {
+    pub fn last(&self, kind: &str, key: &str) -> Option<&Value> {
         self.versions(kind, key).last().and_then(|(_, o)| o)
     }
 

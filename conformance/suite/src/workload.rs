@@ -308,8 +308,8 @@ impl<'a> Workload<'a> {
     fn held<'s>(&self, servers: &'s [Server]) -> Option<(&'s Server, String)> {
         self.recorder.read(|h| {
             servers.iter().find_map(|s| {
-                let claim = h.last("BareMetalHost", &key(s)).and_then(holder)?;
-                Some((s, claim.to_owned()))
+                let host = h.last("BareMetalHost", &key(s))?;
+                Some((s, holder(host)?.to_owned()))
             })
         })
     }

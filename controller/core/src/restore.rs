@@ -9,11 +9,13 @@ use std::collections::BTreeMap;
 use steelyard_api::metal3::{BareMetalHost, ClaimRecord, ObjectReference};
 
 /// Where the record is kept on the host.
-pub const RESTORE_ANNOTATION: &str = "steelyard.dev/restore";
+pub use steelyard_api::names::annotation::RESTORE as RESTORE_ANNOTATION;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    #[error("annotation {RESTORE_ANNOTATION} is not a restore record ({why}): repair it, or remove it to keep the spec as it is")]
+    #[error(
+        "annotation {RESTORE_ANNOTATION} is not a restore record ({why}): repair it, or remove it to keep the spec as it is"
+    )]
     Unreadable { why: String },
 }
 
@@ -37,15 +39,24 @@ impl RestoreRecord {
         let spec = serde_json::to_value(&host.spec).unwrap_or_default();
         let keys = |pointer: &str| -> Vec<String> {
             let found = patch.pointer(pointer).and_then(Value::as_object);
-            found.map(|fields| fields.keys().cloned().collect()).unwrap_or_default()
+            found
+                .map(|fields| fields.keys().cloned().collect())
+                .unwrap_or_default()
         };
         let kept = |now: &Option<BTreeMap<String, String>>, pointer: &str| {
             let value = |key: &String| now.as_ref().and_then(|m| m.get(key)).cloned();
-            keys(pointer).into_iter().filter(|k| k != RESTORE_ANNOTATION).map(|k| (k.clone(), value(&k))).collect()
+            keys(pointer)
+                .into_iter()
+                .filter(|k| k != RESTORE_ANNOTATION)
+                .map(|k| (k.clone(), value(&k)))
+                .collect()
         };
         RestoreRecord {
             claim,
-            spec: keys("/spec").into_iter().map(|k| (k.clone(), spec.get(&k).cloned().unwrap_or_default())).collect(),
+            spec: keys("/spec")
+                .into_iter()
+                .map(|k| (k.clone(), spec.get(&k).cloned().unwrap_or_default()))
+                .collect(),
             labels: kept(&host.metadata.labels, "/metadata/labels"),
             annotations: kept(&host.metadata.annotations, "/metadata/annotations"),
         }
@@ -53,10 +64,17 @@ impl RestoreRecord {
 
     /// The record of a host, if it has one.
     pub fn of(host: &BareMetalHost) -> Result<Option<RestoreRecord>, RestoreError> {
-        let Some(text) = host.metadata.annotations.as_ref().and_then(|a| a.get(RESTORE_ANNOTATION)) else {
+        let Some(text) = host
+            .metadata
+            .annotations
+            .as_ref()
+            .and_then(|a| a.get(RESTORE_ANNOTATION))
+        else {
             return Ok(None);
         };
-        serde_json::from_str(text).map(Some).map_err(|e| RestoreError::Unreadable { why: e.to_string() })
+        serde_json::from_str(text)
+            .map(Some)
+            .map_err(|e| RestoreError::Unreadable { why: e.to_string() })
     }
 
     /// The value of [`RESTORE_ANNOTATION`].
@@ -141,7 +159,14 @@ mod tests {
                 Value::Null => {
                     target.as_object_mut().unwrap().remove(key);
                 }
-                _ => merge(target.as_object_mut().unwrap().entry(key.clone()).or_insert(Value::Null), value),
+                _ => merge(
+                    target
+                        .as_object_mut()
+                        .unwrap()
+                        .entry(key.clone())
+                        .or_insert(Value::Null),
+                    value,
+                ),
             }
         }
     }
@@ -159,12 +184,19 @@ mod tests {
             "spec": {"online": true, "image": {"url": "http://new", "format": "raw"}, "userData": {"name": "u"},
                      "consumerRef": {"kind": "NodeClaim", "name": "c", "namespace": "p", "uid": "1"}},
         });
-        let claim = ClaimRecord { namespace: "p".into(), name: "c".into(), uid: "1".into() };
+        let claim = ClaimRecord {
+            namespace: "p".into(),
+            name: "c".into(),
+            uid: "1".into(),
+        };
         let record = RestoreRecord::capture(claim, &before, &patch);
         let plain = serde_json::to_value(&before).unwrap();
         let mut object = plain.clone();
         merge(&mut object, &patch);
-        merge(&mut object, &json!({"metadata": {"annotations": {RESTORE_ANNOTATION: record.to_annotation()}}}));
+        merge(
+            &mut object,
+            &json!({"metadata": {"annotations": {RESTORE_ANNOTATION: record.to_annotation()}}}),
+        );
         let claimed: BareMetalHost = serde_json::from_value(object.clone()).unwrap();
         let read = RestoreRecord::of(&claimed).unwrap().unwrap();
         assert_eq!(read, record);
@@ -174,10 +206,18 @@ mod tests {
 
     #[test]
     fn a_foreign_consumer_stays() {
-        let claim = ClaimRecord { namespace: "p".into(), name: "c".into(), uid: "1".into() };
+        let claim = ClaimRecord {
+            namespace: "p".into(),
+            name: "c".into(),
+            uid: "1".into(),
+        };
         let patch = json!({"spec": {"consumerRef": {"name": "c"}, "online": true}});
         let record = RestoreRecord::capture(claim, &BareMetalHost::default(), &patch);
-        let other = ObjectReference { name: Some("d".into()), uid: Some("2".into()), ..ObjectReference::default() };
+        let other = ObjectReference {
+            name: Some("d".into()),
+            uid: Some("2".into()),
+            ..ObjectReference::default()
+        };
         let spec = BareMetalHostSpec {
             consumer_ref: Some(other),
             image: Some(Image::default()),
@@ -192,6 +232,11 @@ mod tests {
     fn nonsense_is_named() {
         let mut host = BareMetalHost::default();
         host.metadata.annotations = Some([(RESTORE_ANNOTATION.to_owned(), "{".to_owned())].into());
-        assert!(RestoreRecord::of(&host).unwrap_err().to_string().contains(RESTORE_ANNOTATION));
+        assert!(
+            RestoreRecord::of(&host)
+                .unwrap_err()
+                .to_string()
+                .contains(RESTORE_ANNOTATION)
+        );
     }
 }

@@ -5,9 +5,13 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    #[error("BMC address {address:?}: scheme {scheme:?} is not known: use redfish://, redfish+http:// or redfish-uefihttp://")]
+    #[error(
+        "BMC address {address:?}: scheme {scheme:?} is not known: use redfish://, redfish+http:// or redfish-uefihttp://"
+    )]
     Scheme { address: String, scheme: String },
-    #[error("BMC address {address:?}: scheme {scheme:?} was removed from Metal3: the machine's Redfish is reached with redfish://")]
+    #[error(
+        "BMC address {address:?}: scheme {scheme:?} was removed from Metal3: the machine's Redfish is reached with redfish://"
+    )]
     Removed { address: String, scheme: String },
     #[error("BMC address {address:?}: {host:?} is neither an IP address nor a host name")]
     Host { address: String, host: String },
@@ -33,7 +37,6 @@ pub enum Protocol {
 /// A parsed address. Queries, fragments and user names in it are left out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BmcAddress {
-    text: String,
     pub protocol: Protocol,
     pub tls: bool,
     /// Without brackets.
@@ -47,8 +50,10 @@ const REMOVED: &[&str] = &["ilo4", "ilo4-virtualmedia", "ilo5", "irmc", "idrac",
 
 impl BmcAddress {
     pub fn parse(address: &str) -> Result<BmcAddress, AddressError> {
-        let text = address.trim();
-        let (scheme, rest) = split_scheme(text);
+        let given = address.trim();
+        let shown = without_user(given);
+        let text = shown.as_str();
+        let (scheme, rest) = split_scheme(given);
         let (kind, tls) = match scheme.rsplit_once('+') {
             Some((kind, "http")) => (kind, false),
             Some((kind, "https")) => (kind, true),
@@ -58,12 +63,22 @@ impl BmcAddress {
         let protocol = match kind {
             "redfish" | "ilo5-redfish" | "idrac-redfish" => Protocol::Redfish(NetworkBoot::Pxe),
             "redfish-uefihttp" => Protocol::Redfish(NetworkBoot::UefiHttp),
-            "redfish-virtualmedia" | "ilo5-virtualmedia" | "idrac-virtualmedia" => Protocol::RedfishVirtualMedia,
+            "redfish-virtualmedia" | "ilo5-virtualmedia" | "idrac-virtualmedia" => {
+                Protocol::RedfishVirtualMedia
+            }
             "ipmi" | "libvirt" if !suffixed => Protocol::Ipmi,
             _ if REMOVED.contains(&kind) => {
-                return Err(AddressError::Removed { address: text.into(), scheme });
+                return Err(AddressError::Removed {
+                    address: text.into(),
+                    scheme,
+                });
             }
-            _ => return Err(AddressError::Scheme { address: text.into(), scheme }),
+            _ => {
+                return Err(AddressError::Scheme {
+                    address: text.into(),
+                    scheme,
+                });
+            }
         };
         let rest = rest.split(['?', '#']).next().unwrap_or_default();
         let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
@@ -76,13 +91,24 @@ impl BmcAddress {
         };
         let system = path.trim_end_matches('/');
         let system = (!matches!(system, "" | "/redfish/v1")).then(|| system.to_owned());
-        Ok(BmcAddress { text: text.into(), protocol, tls, host, port: port.unwrap_or(default), system })
+        Ok(BmcAddress {
+            text: text.into(),
+            protocol,
+            tls,
+            host,
+            port: port.unwrap_or(default),
+            system,
+        })
     }
 
     /// `https://host:port`, the beginning of every URL of this BMC.
     pub fn base_url(&self) -> String {
         let scheme = if self.tls { "https" } else { "http" };
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
         format!("{scheme}://{host}:{}", self.port)
     }
 }
@@ -90,13 +116,28 @@ impl BmcAddress {
 impl fmt::Display for BmcAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the text as given: it may hold a password before the host.
-        write!(f, "{}{}", self.base_url(), self.system.as_deref().unwrap_or_default())
+        write!(
+            f,
+            "{}{}",
+            self.base_url(),
+            self.system.as_deref().unwrap_or_default()
+        )
     }
 }
 
 impl fmt::Debug for BmcAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BmcAddress({:?} {self})", self.protocol)
+    }
+}
+
+/// The address as errors may show it: some people write a password before the host.
+fn without_user(address: &str) -> String {
+    let start = address.find("://").map_or(0, |at| at + 3);
+    let end = address[start..].find('/').map_or(address.len(), |at| start + at);
+    match address[start..end].rfind('@') {
+        Some(at) => format!("{}{}", &address[..start], &address[start + at + 1..]),
+        None => address.to_owned(),
     }
 }
 
@@ -113,7 +154,9 @@ fn split_scheme(text: &str) -> (String, &str) {
 
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-'))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-'))
 }
 
 /// `host:623` and `host:623/path` have a port after the colon.
@@ -123,15 +166,25 @@ fn is_port(text: &str) -> bool {
 }
 
 fn split_port(address: &str, authority: &str) -> Result<(String, Option<u16>), AddressError> {
-    let bad_host = |host: &str| AddressError::Host { address: address.into(), host: host.into() };
+    let bad_host = |host: &str| AddressError::Host {
+        address: address.into(),
+        host: host.into(),
+    };
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) = rest.split_once(']').ok_or_else(|| bad_host(authority))?;
         if host.parse::<Ipv6Addr>().is_err() {
             return Err(bad_host(host));
         }
-        (host, after.strip_prefix(':').or(if after.is_empty() { None } else { Some(after) }))
+        (
+            host,
+            after
+                .strip_prefix(':')
+                .or(if after.is_empty() { None } else { Some(after) }),
+        )
     } else {
-        let (host, port) = authority.split_once(':').map_or((authority, None), |(h, p)| (h, Some(p)));
+        let (host, port) = authority
+            .split_once(':')
+            .map_or((authority, None), |(h, p)| (h, Some(p)));
         if !is_host(host) {
             return Err(bad_host(host));
         }
@@ -141,7 +194,10 @@ fn split_port(address: &str, authority: &str) -> Result<(String, Option<u16>), A
         p.parse::<u16>()
             .ok()
             .filter(|p| *p > 0)
-            .ok_or_else(|| AddressError::Port { address: address.into(), port: p.into() })
+            .ok_or_else(|| AddressError::Port {
+                address: address.into(),
+                port: p.into(),
+            })
     });
     Ok((host.to_ascii_lowercase(), port.transpose()?))
 }
@@ -150,11 +206,13 @@ fn is_host(host: &str) -> bool {
     let label = |l: &str| {
         !l.is_empty()
             && l.len() <= 63
-            && l.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+            && l.chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
             && !l.starts_with('-')
             && !l.ends_with('-')
     };
-    host.parse::<Ipv4Addr>().is_ok() || (host.len() <= 253 && host.trim_end_matches('.').split('.').all(label))
+    host.parse::<Ipv4Addr>().is_ok()
+        || (host.len() <= 253 && host.trim_end_matches('.').split('.').all(label))
 }
 
 #[cfg(test)]
@@ -199,7 +257,10 @@ mod tests {
             "redfish:///redfish/v1/Systems/1",
             "",
         ];
-        let table: Vec<_> = addresses.iter().map(|a| format!("{a}\n    {}", parsed(a))).collect();
+        let table: Vec<_> = addresses
+            .iter()
+            .map(|a| format!("{a}\n    {}", parsed(a)))
+            .collect();
         insta::assert_snapshot!(table.join("\n"));
     }
 
@@ -207,5 +268,19 @@ mod tests {
     fn no_password_in_texts() {
         let address = BmcAddress::parse("redfish://root:calvin@10.0.0.1").unwrap();
         assert!(!format!("{address} {address:?}").contains("calvin"));
+        let error = BmcAddress::parse("telnet://root:calvin@10.0.0.1:9/x").unwrap_err();
+        assert_eq!(
+            error,
+            AddressError::Scheme {
+                address: "telnet://10.0.0.1:9/x".into(),
+                scheme: "telnet".into()
+            }
+        );
+        assert!(
+            !BmcAddress::parse("redfish://root:calvin@10.0.0.1:x")
+                .unwrap_err()
+                .to_string()
+                .contains("calvin")
+        );
     }
 }

@@ -22,13 +22,30 @@ pub enum BmcError {
     #[error("{0}; start the controller with --bmc-ca for its issuer, or set disableCertificateVerification")]
     Untrusted(#[source] HttpError),
     #[error("{peer} refuses user {username:?}: {why}")]
-    Refused { peer: String, username: String, why: String, credentials: String },
-    #[error("user {username:?} may not {what} on {peer}: {why}; give the account the role Operator or Administrator")]
-    Denied { peer: String, username: String, what: String, why: String },
+    Refused {
+        peer: String,
+        username: String,
+        why: String,
+        credentials: String,
+    },
+    #[error(
+        "user {username:?} may not {what} on {peer}: {why}; give the account the role Operator or Administrator"
+    )]
+    Denied {
+        peer: String,
+        username: String,
+        what: String,
+        why: String,
+    },
     #[error("{address}: {what}")]
     Unsupported { address: String, what: String },
     #[error("{peer} answers {status} to {what}: {why}")]
-    Answer { peer: String, what: String, status: StatusCode, why: String },
+    Answer {
+        peer: String,
+        what: String,
+        status: StatusCode,
+        why: String,
+    },
     #[error("{peer} sends {path} in a form that we can't use: {why}")]
     Unreadable { peer: String, path: String, why: String },
     #[error("{peer} has {} systems ({}): name one in spec.bmc.address", .found.len(), .found.join(", "))]
@@ -53,7 +70,9 @@ impl BmcError {
     pub fn retry(&self) -> Retry {
         match self {
             BmcError::Answer { status, .. } if busy(*status) => Retry::Soon,
-            BmcError::Unreachable(_) | BmcError::Answer { .. } | BmcError::Unreadable { .. } => Retry::Backoff,
+            BmcError::Unreachable(_) | BmcError::Answer { .. } | BmcError::Unreadable { .. } => {
+                Retry::Backoff
+            }
             BmcError::Untrusted(_)
             | BmcError::Refused { .. }
             | BmcError::Denied { .. }
@@ -65,9 +84,10 @@ impl BmcError {
     /// What a decision learns from it.
     pub fn ignorance(&self) -> Ignorance {
         match self {
-            BmcError::Refused { credentials, why, .. } => {
-                Ignorance::Refused { why: why.clone(), credentials: credentials.clone() }
-            }
+            BmcError::Refused { credentials, why, .. } => Ignorance::Refused {
+                why: why.clone(),
+                credentials: credentials.clone(),
+            },
             BmcError::Unreachable(_) | BmcError::Untrusted(_) => Ignorance::Unreachable(self.to_string()),
             _ => Ignorance::Unreadable(self.to_string()),
         }
@@ -85,5 +105,8 @@ impl From<HttpError> for BmcError {
 
 /// The BMC is there and has no time.
 fn busy(status: StatusCode) -> bool {
-    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
+    matches!(
+        status,
+        StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+    )
 }

@@ -125,7 +125,9 @@ impl Engine {
         let mut current = parsed(written, claim, &own)?;
         let changed = claim.status.as_ref() != Some(&decision.status);
         if changed {
-            tracing::info!(rule = %decision.rule, message = decision.status.message, "claim");
+            if claim.status.as_ref().and_then(|s| s.rule.as_deref()) != Some(decision.rule.0) {
+                tracing::info!(rule = %decision.rule, message = decision.status.message, "claim goes on");
+            }
             current.status = Some(decision.status.clone());
             let api: Api<NodeClaim> = Api::namespaced(self.store.client.clone(), &claim.namespace().unwrap_or_default());
             current = match self.saver.status(&api, &current).await {

@@ -22,7 +22,7 @@ use steelyard_api::{
     names,
 };
 use steelyard_core::{
-    Decision, Ignorance, Look, ObjectRef, Observed, Question,
+    Decision, Ignorance, Look, ObjectRef, Observed, Question, claim,
     host::{
         self,
         view::{AgentFacts, ClaimFacts, CredentialFacts, HostView, Slots},
@@ -42,19 +42,22 @@ impl Engine {
             self.forget_host(key);
             return Ok(None);
         };
+        if let Some(again) = self.free_orphan(&host).await? {
+            return Ok(Some(again));
+        }
         let (credentials, login) = self.credentials(&host).await;
         let access = access(&host, login);
-        let claim = index::claim_of(&host).and_then(|k| self.store.claims.get(&k));
+        let holder = index::claim_of(&host).and_then(|k| self.store.claims.get(&k));
         let hardware = self.store.hardware.get(key);
         let view = HostView {
             host: &host,
-            claim: claim.as_deref().map(|c| self.claim_facts(c)),
+            claim: holder.as_deref().map(|c| self.claim_facts(c)),
             credentials,
             bmc: self.facts.bmc(key),
             boot: self.boot.facts(key),
             agent: self.agent_facts(key, &host),
             fabric: self.fabric.as_ref().map(|_| self.facts.fabric(&key.name)),
-            node: claim.as_deref().map_or(Observed::not_asked(self.clock.now()), |c| self.node_facts(c)),
+            node: holder.as_deref().map_or(Observed::not_asked(self.clock.now()), |c| self.node_facts(c)),
             image: match &host.spec.image {
                 Some(image) => self.images.facts(image),
                 None => Observed::not_asked(self.clock.now()),
@@ -68,6 +71,29 @@ impl Engine {
         self.save_host(&host, &decision).await?;
         self.hand_over(key, &view, access, &decision);
         Ok(self.wake_instant(decision.wake))
+    }
+
+    /// A host whose claim is gone without having given it back is asked back in its stead. Asked of the API
+    /// server: a cache that lags must not take a machine from somebody.
+    async fn free_orphan(&self, host: &BareMetalHost) -> Result<Option<Instant>, SaveError> {
+        let Some(consumer) = index::claim_of(host) else { return Ok(None) };
+        if self.store.claims.get(&consumer).is_some() {
+            return Ok(None);
+        }
+        let claims: Api<NodeClaim> = Api::namespaced(self.store.client.clone(), &consumer.namespace);
+        let uid = host.spec.consumer_ref.as_ref().and_then(|c| c.uid.clone());
+        match claims.get_opt(&consumer.name).await {
+            Ok(Some(claim)) if uid.is_none() || claim.uid() == uid => return Ok(None),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(error = %error, "the claim can't be asked for");
+                return Ok(None);
+            }
+        }
+        let Some(write) = claim::free_orphan(host) else { return Ok(None) };
+        tracing::warn!(claim = %consumer, "the claim is gone; the host is asked back");
+        self.saver.write(&[write], &own_ref(host)).await?;
+        Ok(Some(Instant::now()))
     }
 
     fn forget_host(&self, key: &Key) {

@@ -20,9 +20,17 @@ impl Tickets for TicketDesk {
     fn find<'a>(&'a self, id: &'a str) -> BoxFuture<'a, Result<Option<JoinTicket>, TicketsError>> {
         Box::pin(async move {
             let engine = &self.0;
-            for (_, cluster) in engine.tenants.all() {
-                let found = TicketOffice::new(&cluster).find(id, engine.clock.now()).await;
-                let Some(ticket) = found.map_err(|e| TicketsError(e.to_string()))? else { continue };
+            let mut silent = None;
+            for (tenant, cluster) in engine.tenants.all() {
+                let ticket = match TicketOffice::new(&cluster).find(id, engine.clock.now()).await {
+                    Ok(Some(ticket)) => ticket,
+                    Ok(None) => continue,
+                    // One tenant that does not answer must not keep others' nodes out.
+                    Err(error) => {
+                        silent = Some(TicketsError(format!("tenant {tenant}: {error}")));
+                        continue;
+                    }
+                };
                 let Some(claim) = engine.store.claims.get(&ticket.claim) else { return Ok(None) };
                 return Ok(Some(JoinTicket {
                     secret: ticket.secret,
@@ -35,7 +43,7 @@ impl Tickets for TicketDesk {
                     kubernetes_version: None,
                 }));
             }
-            Ok(None)
+            silent.map_or(Ok(None), Err)
         })
     }
 }

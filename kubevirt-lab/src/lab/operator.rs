@@ -129,7 +129,7 @@ impl Operator {
         let stack = fabric::infra_stack(port, *endpoint.ip(), self.services.prefix_len(), Some(self.services.addr()), endpoint.ip().octets()[3], &self.tasks)?;
         let net = FabricNet::new(stack.clone());
         let listener = net.listen(SocketAddr::V4(endpoint)).await.map_err(|e| bad(&e))?;
-        serve::each(listener, &self.tasks, "tenant api", {
+        let accepting = serve::accept(listener, self.tasks.clone(), "tenant api", {
             let (server, stop) = (server.clone(), stop.clone());
             move |stream| {
                 let (server, stop) = (server.clone(), stop.clone());
@@ -139,6 +139,7 @@ impl Operator {
                 }
             }
         });
+        self.until(&stop, "tenant api", accepting);
         if self.sockets {
             self.serve_people(&name, &server, &stop).await?;
         }

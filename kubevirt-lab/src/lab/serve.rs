@@ -4,12 +4,24 @@ use std::{future::Future, io};
 use steelyard_controller::{Listener, net::BoxedStream, tasks::Tasks};
 
 /// Serves each connection with `serve` until the tasks end.
-pub(super) fn each<F>(mut listener: Box<dyn Listener>, tasks: &Tasks, name: &'static str, serve: impl Fn(BoxedStream) -> F + Send + 'static)
+pub(super) fn each<F>(listener: Box<dyn Listener>, tasks: &Tasks, name: &'static str, serve: impl Fn(BoxedStream) -> F + Send + 'static)
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {
-    let owner = tasks.clone();
-    tasks.spawn(name, async move {
+    tasks.spawn(name, accept(listener, tasks.clone(), name, serve));
+}
+
+/// Accepts for ever.
+pub(super) fn accept<F>(
+    mut listener: Box<dyn Listener>,
+    owner: Tasks,
+    name: &'static str,
+    serve: impl Fn(BoxedStream) -> F + Send + 'static,
+) -> impl Future<Output = ()> + Send
+where
+    F: Future<Output = io::Result<()>> + Send + 'static,
+{
+    async move {
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
@@ -27,5 +39,5 @@ where
                 }
             }
         }
-    });
+    }
 }

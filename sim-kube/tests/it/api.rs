@@ -431,3 +431,41 @@ async fn bad_input_is_refused_not_fatal() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_watcher_that_never_reads_is_cut_off_alone() {
+    let cluster = cluster_with(|options| options.watch_history = 64);
+    let maps: Api<ConfigMap> = Api::namespaced(cluster.admin(), "kube-public");
+    let first = maps
+        .create(&PostParams::default(), &config_map("first"))
+        .await
+        .expect("create");
+    let from = first.metadata.resource_version.expect("a version");
+    let params = WatchParams::default().timeout(60);
+    let mut slow = maps.watch(&params, &from).await.expect("watch").boxed();
+    let mut quick = maps.watch(&params, &from).await.expect("watch").boxed();
+    for i in 0..300 {
+        let name = format!("c{i}");
+        maps.create(&PostParams::default(), &config_map(&name))
+            .await
+            .expect("create");
+        let event = tokio::time::timeout(PATIENCE, quick.next())
+            .await
+            .expect("in time");
+        let Some(Ok(WatchEvent::Added(seen))) = event else {
+            panic!("{event:?} instead of {name}")
+        };
+        assert_eq!(
+            seen.metadata.name.as_deref(),
+            Some(name.as_str()),
+            "each change once, in order"
+        );
+    }
+    let event = tokio::time::timeout(PATIENCE, slow.next())
+        .await
+        .expect("in time");
+    assert!(
+        matches!(event, Some(Ok(WatchEvent::Error(ref status))) if status.code == 410),
+        "{event:?}"
+    );
+}

@@ -94,7 +94,7 @@ fn detached(history: &History) -> Result<(), Objection> {
             if sample.networks.len() > 1 {
                 findings.push(format!("server {server} is in {:?} at once, {:.1} s into the run", sample.networks, at.as_secs_f64()));
             }
-            match (sample.networks.first(), last) {
+            match (sample.networks.first().map(String::as_str), last) {
                 (None, _) => between = true,
                 (Some(now), Some(before)) if now != before => {
                     moved = true;

@@ -3,12 +3,10 @@
 use serde::Deserialize;
 use steelyard_api::metal3::BareMetalHost;
 
-pub(super) const FINALIZER: &str = "baremetalhost.metal3.io";
-pub(super) const PAUSED: &str = "baremetalhost.metal3.io/paused";
-pub(super) const DETACHED: &str = "baremetalhost.metal3.io/detached";
-pub(super) const INSPECT: &str = "inspect.metal3.io";
-pub(super) const HARDWARE_DETAILS: &str = "inspect.metal3.io/hardwaredetails";
-pub(super) const REBOOT: &str = "reboot.metal3.io";
+pub(super) use steelyard_api::names::{
+    annotation::{DETACHED, DNS_SERVERS, GATEWAY, HARDWARE_DETAILS, INSPECT, NTP_SERVERS, PAUSED, REBOOT},
+    finalizer::HOST as FINALIZER,
+};
 
 pub(super) fn get<'a>(host: &'a BareMetalHost, key: &str) -> Option<&'a str> {
     host.metadata.annotations.as_ref()?.get(key).map(String::as_str)
@@ -53,7 +51,10 @@ impl Reboot {
 pub(super) fn reboot(host: &BareMetalHost) -> Reboot {
     let mut reboot = Reboot::default();
     for (key, value) in host.metadata.annotations.iter().flatten() {
-        let held = key.strip_prefix(REBOOT).and_then(|rest| rest.strip_prefix('/')).is_some();
+        let held = key
+            .strip_prefix(REBOOT)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .is_some();
         if key != REBOOT && !held {
             continue;
         }
@@ -90,7 +91,12 @@ mod tests {
 
     fn host(annotations: &[(&str, &str)]) -> BareMetalHost {
         let mut host = BareMetalHost::default();
-        host.metadata.annotations = Some(annotations.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect());
+        host.metadata.annotations = Some(
+            annotations
+                .iter()
+                .map(|(k, v)| (k.to_string(), v.to_string()))
+                .collect(),
+        );
         host
     }
 

@@ -9,7 +9,11 @@ use steelyard_api::metal3::{ClaimRecord, OperationalStatus, ProvisioningState as
 
 pub(super) fn decide(p: &mut Pass<'_>) -> Verdict {
     if p.state() == State::Ready {
-        return Flow::Continue(p.go(State::Available, "available.legacy-ready", "the host is available"));
+        return Flow::Continue(p.go(
+            State::Available,
+            "available.legacy-ready",
+            "the host is available",
+        ));
     }
     let spec = &p.host().spec;
     if spec.externally_provisioned {
@@ -18,7 +22,11 @@ pub(super) fn decide(p: &mut Pass<'_>) -> Verdict {
     }
     if annotations::inspection_requested(p.host()) && !annotations::inspection_disabled(p.host()) {
         slot(p, "the inspection")?;
-        return Flow::Continue(p.go(State::Inspecting, "available.reinspect", "another inspection was asked for"));
+        return Flow::Continue(p.go(
+            State::Inspecting,
+            "available.reinspect",
+            "another inspection was asked for",
+        ));
     }
     if prepare::dirty(p) {
         return Flow::Continue(p.go(State::Preparing, "available.changed", "settings changed"));
@@ -54,7 +62,11 @@ fn start(p: &mut Pass<'_>) -> crate::Rule {
         uid: c.uid.clone(),
     });
     p.event("ProvisioningStarted", format!("image {url}"));
-    let rule = p.go(State::Provisioning, "available.image-wanted", "the image is written next");
+    let rule = p.go(
+        State::Provisioning,
+        "available.image-wanted",
+        "the image is written next",
+    );
     p.status.provisioning.image = image;
     p.status.provisioning.boot_mode = p.host().spec.boot_mode;
     let own = p.own();
@@ -71,5 +83,8 @@ pub(super) fn slot(p: &mut Pass<'_>, what: &str) -> Flow {
     }
     p.status.operational_status = OperationalStatus::Delayed;
     p.wake_at(p.at.after(p.policy.bmc_poll));
-    Flow::Break(p.wait("host.delayed", format!("{what} waits for its turn: as many hosts as allowed are busy")))
+    Flow::Break(p.wait(
+        "host.delayed",
+        format!("{what} waits for its turn: as many hosts as allowed are busy"),
+    ))
 }

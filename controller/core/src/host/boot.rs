@@ -1,7 +1,7 @@
 //! Into the agent: off, home, boot plan, boot device, on, agent. One path for inspection, writing and erasing.
 
 use super::{
-    failure, network,
+    annotations, failure, network,
     pass::{Flow, Pass},
     power,
     step::Step,
@@ -15,10 +15,6 @@ use jiff::SignedDuration;
 use std::{net::Ipv4Addr, str::FromStr};
 use steelyard_api::metal3::{ErrorType, Operation, OperationKind, ProvisioningState as State, WipedDisk};
 
-const GATEWAY: &str = "metal3.vcluster.com/gateway";
-const DNS: &str = "metal3.vcluster.com/dns-servers";
-const NTP: &str = "metal3.vcluster.com/ntp-servers";
-
 /// What the boot services shall do about this host.
 pub(super) enum Plan {
     Publish(BootPlan),
@@ -31,7 +27,10 @@ pub(super) fn plan(p: &mut Pass<'_>) -> Plan {
     let booting = matches!(
         p.step(),
         Some(Step::Boot | Step::Agent | Step::Write | Step::Erase | Step::Shutdown)
-    ) && matches!(p.state(), State::Inspecting | State::Provisioning | State::Deprovisioning);
+    ) && matches!(
+        p.state(),
+        State::Inspecting | State::Provisioning | State::Deprovisioning
+    );
     let Some(operation) = p.current_operation().filter(|_| booting).cloned() else {
         return Plan::Retract;
     };
@@ -48,12 +47,24 @@ pub(super) fn plan(p: &mut Pass<'_>) -> Plan {
 fn compose(p: &Pass<'_>, operation: &Operation) -> Result<BootPlan, String> {
     let address = p.view.boot_address.clone()?;
     let list = |key: &str| -> Result<Vec<Ipv4Addr>, String> {
-        let words = p.annotation(key).unwrap_or_default().split(',').map(str::trim).filter(|w| !w.is_empty());
+        let words = p
+            .annotation(key)
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim)
+            .filter(|w| !w.is_empty());
         words
-            .map(|w| Ipv4Addr::from_str(w).map_err(|_| format!("annotation {key}: {w} is not an IPv4 address")))
+            .map(|w| {
+                Ipv4Addr::from_str(w).map_err(|_| format!("annotation {key}: {w} is not an IPv4 address"))
+            })
             .collect()
     };
-    let mac = p.host().spec.boot_mac_address.as_deref().map(str::to_ascii_lowercase);
+    let mac = p
+        .host()
+        .spec
+        .boot_mac_address
+        .as_deref()
+        .map(str::to_ascii_lowercase);
     Ok(BootPlan {
         operation: operation.id.clone(),
         purpose: match operation.kind {
@@ -62,9 +73,12 @@ fn compose(p: &Pass<'_>, operation: &Operation) -> Result<BootPlan, String> {
         },
         mac: mac.ok_or("spec.bootMACAddress is not set: the server can't be recognised when it boots")?,
         address,
-        gateway: list(GATEWAY)?.first().copied().or_else(|| address.hosts().next()),
-        dns: list(DNS)?,
-        ntp: list(NTP)?,
+        gateway: list(annotations::GATEWAY)?
+            .first()
+            .copied()
+            .or_else(|| address.hosts().next()),
+        dns: list(annotations::DNS_SERVERS)?,
+        ntp: list(annotations::NTP_SERVERS)?,
         node_uuid: p.host().metadata.uid.clone().unwrap_or_default(),
     })
 }
@@ -133,7 +147,9 @@ fn switch_on(p: &mut Pass<'_>, operation: &Operation) -> Flow {
     let bmc = p.bmc()?;
     match bmc.power {
         Power::On => return Flow::Continue(()),
-        Power::Changing => return Flow::Break(p.wait("boot.power-changing", "the server's power is changing")),
+        Power::Changing => {
+            return Flow::Break(p.wait("boot.power-changing", "the server's power is changing"));
+        }
         Power::Off => {}
     }
     if p.view.boot.published.as_deref() != Some(&*operation.id) {
@@ -142,14 +158,19 @@ fn switch_on(p: &mut Pass<'_>, operation: &Operation) -> Flow {
     go_home(p)?;
     if bmc.boot != Some(BootDevice::NetworkOnce) {
         p.intend_bmc(BmcIntent::BootFrom(BootDevice::NetworkOnce));
-        return Flow::Break(p.wait("boot.device", "waiting for the BMC to take the network as next boot device"));
+        return Flow::Break(p.wait(
+            "boot.device",
+            "waiting for the BMC to take the network as next boot device",
+        ));
     }
     p.intend_bmc(BmcIntent::PowerOn);
     Flow::Break(p.wait("boot.power-on", "waiting for the server to be on"))
 }
 
 fn agent_of<'a>(p: &Pass<'a>, operation: &Operation) -> Option<&'a AgentFacts> {
-    let Observed::Known { value, .. } = &p.view.agent else { return None };
+    let Observed::Known { value, .. } = &p.view.agent else {
+        return None;
+    };
     (value.operation == operation.id).then_some(value)
 }
 
@@ -184,13 +205,26 @@ fn await_agent<'a>(p: &mut Pass<'a>, operation: &Operation) -> Flow<&'a AgentFac
         return Flow::Break(p.report("boot.discover-dropped", "DiscoverDropped", message));
     }
     let until = p.deadline_text();
-    let what = if inspects { "the agent's inventory" } else { "the agent's first heartbeat" };
-    Flow::Break(if boot.script_at.is_some() {
-        p.wait("boot.await-agent", format!("the boot script was fetched; waiting for {what} until {until}"))
-    } else if boot.leased_at.is_some() {
-        p.wait("boot.await-script", format!("{mac} has its address; waiting for it to fetch its boot script until {until}"))
+    let what = if inspects {
+        "the agent's inventory"
     } else {
-        p.wait("boot.await-discover", format!("the server is on; waiting for a DHCP DISCOVER of {mac} until {until}"))
+        "the agent's first heartbeat"
+    };
+    Flow::Break(if boot.script_at.is_some() {
+        p.wait(
+            "boot.await-agent",
+            format!("the boot script was fetched; waiting for {what} until {until}"),
+        )
+    } else if boot.leased_at.is_some() {
+        p.wait(
+            "boot.await-script",
+            format!("{mac} has its address; waiting for it to fetch its boot script until {until}"),
+        )
+    } else {
+        p.wait(
+            "boot.await-discover",
+            format!("the server is on; waiting for a DHCP DISCOVER of {mac} until {until}"),
+        )
     })
 }
 
@@ -204,7 +238,12 @@ pub(super) struct Job {
 }
 
 /// Goes on with the evidence once the agent has done the job. A job that failed is a failure.
-pub(super) fn done(p: &mut Pass<'_>, agent: &AgentFacts, operation: &Operation, job: Job) -> Flow<Vec<WipedDisk>> {
+pub(super) fn done(
+    p: &mut Pass<'_>,
+    agent: &AgentFacts,
+    operation: &Operation,
+    job: Job,
+) -> Flow<Vec<WipedDisk>> {
     let found = job_of(agent, operation, job.kind);
     let (kind, within, error) = (job.kind, job.within, job.error);
     let flow = match found.map(|j| &j.state) {
@@ -215,13 +254,23 @@ pub(super) fn done(p: &mut Pass<'_>, agent: &AgentFacts, operation: &Operation, 
         }
         Some(JobState::Running) => {
             let until = p.deadline_text();
-            Flow::Break(p.wait("job.running", format!("the agent is at work ({kind}), until {until}")))
+            Flow::Break(p.wait(
+                "job.running",
+                format!("the agent is at work ({kind}), until {until}"),
+            ))
         }
         None => {
             let deadline = p.deadline(within);
-            let task = AgentTask { operation: operation.id.clone(), job: job.job, deadline };
+            let task = AgentTask {
+                operation: operation.id.clone(),
+                job: job.job,
+                deadline,
+            };
             p.intend(HostIntent::Agent(task));
-            Flow::Break(p.wait("job.start", format!("waiting for the agent to take its job ({kind})")))
+            Flow::Break(p.wait(
+                "job.start",
+                format!("waiting for the agent to take its job ({kind})"),
+            ))
         }
     };
     p.watch(Question::AgentJob);
@@ -229,7 +278,10 @@ pub(super) fn done(p: &mut Pass<'_>, agent: &AgentFacts, operation: &Operation, 
 }
 
 fn job_of<'a>(agent: &'a AgentFacts, operation: &Operation, kind: &str) -> Option<&'a JobFacts> {
-    agent.job.as_ref().filter(|j| j.operation == operation.id && j.kind == kind)
+    agent
+        .job
+        .as_ref()
+        .filter(|j| j.operation == operation.id && j.kind == kind)
 }
 
 /// Goes on once the server is seen off; the agent is asked first, so that its disks are flushed.
@@ -252,7 +304,11 @@ fn ask_agent_off(p: &mut Pass<'_>, operation: &Operation, within: SignedDuration
     }
     if agent.is_some() && job.is_none() {
         let deadline = p.deadline(within);
-        let task = AgentTask { operation: operation.id.clone(), job: AgentJob::PowerOff, deadline };
+        let task = AgentTask {
+            operation: operation.id.clone(),
+            job: AgentJob::PowerOff,
+            deadline,
+        };
         p.intend(HostIntent::Agent(task));
     }
     Flow::Break(p.wait("shutdown.wait", "waiting for the agent to switch the server off"))

@@ -21,7 +21,10 @@ pub(super) fn initiate(p: &mut Pass<'_>) -> Flow {
     let was_detached = p.status.operational_status == OperationalStatus::Detached;
     match annotations::detached(p.host()) {
         Some(detached) if detached.delete_action == "delay" => {
-            return Flow::Break(p.wait("delete.delayed", "the deletion waits until the host is no longer detached"));
+            return Flow::Break(p.wait(
+                "delete.delayed",
+                "the deletion waits until the host is no longer detached",
+            ));
         }
         Some(_) => {
             let message = "the host is detached: it is forgotten as it is";
@@ -31,12 +34,18 @@ pub(super) fn initiate(p: &mut Pass<'_>) -> Flow {
         None => {}
     }
     match p.state() {
-        State::None | State::Unmanaged | State::Registering => {
-            Flow::Break(p.go(State::Deleting, "delete.unregistered", "the host was never registered"))
-        }
+        State::None | State::Unmanaged | State::Registering => Flow::Break(p.go(
+            State::Deleting,
+            "delete.unregistered",
+            "the host was never registered",
+        )),
         State::Provisioning | State::Provisioned => {
             p.event("DeprovisioningStarted", "the host is deleted");
-            Flow::Break(p.go(State::Deprovisioning, "delete.deprovision", "the host is wiped before it is forgotten"))
+            Flow::Break(p.go(
+                State::Deprovisioning,
+                "delete.deprovision",
+                "the host is wiped before it is forgotten",
+            ))
         }
         State::Deprovisioning | State::PoweringOffBeforeDelete => give_up(p),
         State::Deleting => Flow::Continue(()),
@@ -48,13 +57,20 @@ fn hopeful(p: &mut Pass<'_>) -> Flow {
     if broken!(DeleteWithoutPowerOff) {
         return Flow::Break(p.go(State::Deleting, "delete.off", "the host is forgotten"));
     }
-    Flow::Break(p.go(State::PoweringOffBeforeDelete, "delete.power-off", "the server is switched off before it is forgotten"))
+    Flow::Break(p.go(
+        State::PoweringOffBeforeDelete,
+        "delete.power-off",
+        "the server is switched off before it is forgotten",
+    ))
 }
 
 /// Leaves out what can't be done.
 fn give_up(p: &mut Pass<'_>) -> Flow {
     if let Some(why) = register::hopeless(p) {
-        p.warn("DeletedUncleaned", format!("the host is forgotten without having been wiped or switched off: {why}"));
+        p.warn(
+            "DeletedUncleaned",
+            format!("the host is forgotten without having been wiped or switched off: {why}"),
+        );
         return Flow::Break(p.go(State::Deleting, "delete.unmanageable", why));
     }
     if p.status.error_count <= TRIES {
@@ -65,10 +81,16 @@ fn give_up(p: &mut Pass<'_>) -> Flow {
         told => told.to_owned(),
     };
     if p.state() == State::PoweringOffBeforeDelete {
-        p.warn("DeletedUncleaned", format!("the host is forgotten without having been switched off: {last}"));
+        p.warn(
+            "DeletedUncleaned",
+            format!("the host is forgotten without having been switched off: {last}"),
+        );
         return Flow::Break(p.go(State::Deleting, "delete.off-gave-up", last));
     }
-    p.warn("DeletedUncleaned", format!("the host is forgotten without having been wiped: {last}"));
+    p.warn(
+        "DeletedUncleaned",
+        format!("the host is forgotten without having been wiped: {last}"),
+    );
     Flow::Break(p.go(State::PoweringOffBeforeDelete, "delete.wipe-gave-up", last))
 }
 

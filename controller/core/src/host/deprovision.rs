@@ -7,13 +7,10 @@ use super::{
     power, provision,
     step::Step,
 };
-use crate::{
-    intent::AgentJob,
-    restore::RestoreRecord,
-};
+use crate::{intent::AgentJob, restore::RestoreRecord};
 use steelyard_api::metal3::{
-    AutomatedCleaningMode, ErrorType, Operation, OperationKind, ProvisioningState as State, Storage, WipeEvidence,
-    WipedDisk,
+    AutomatedCleaningMode, ErrorType, Operation, OperationKind, ProvisioningState as State, Storage,
+    WipeEvidence, WipedDisk,
 };
 
 /// Metal3 has no error type of its own for this state.
@@ -22,7 +19,11 @@ const ERROR: ErrorType = ErrorType::Provisioning;
 pub(super) fn decide(p: &mut Pass<'_>) -> Verdict {
     failure::backoff(p)?;
     let operation = p.operation(OperationKind::Erase, Step::Off, p.policy.power_within);
-    let proven = p.own().wipe.as_ref().is_some_and(|wipe| wipe.operation_id == operation.id);
+    let proven = p
+        .own()
+        .wipe
+        .as_ref()
+        .is_some_and(|wipe| wipe.operation_id == operation.id);
     if p.step() != Some(Step::Restore) || !proven {
         let skip = skipped(p);
         match skip {
@@ -33,7 +34,11 @@ pub(super) fn decide(p: &mut Pass<'_>) -> Verdict {
     }
     forget_user(p);
     if p.deleting() {
-        return Flow::Continue(p.go(State::PoweringOffBeforeDelete, "delete.deprovisioned", "the host is forgotten next"));
+        return Flow::Continue(p.go(
+            State::PoweringOffBeforeDelete,
+            "delete.deprovisioned",
+            "the host is forgotten next",
+        ));
     }
     restore(p)?;
     p.event("DeprovisioningComplete", "the host is back in the pool");
@@ -59,7 +64,13 @@ fn without_erase(p: &mut Pass<'_>, operation: &Operation, why: &str) -> Flow {
     }
     if p.step() == Some(Step::Home) {
         let flow = boot::go_home(p);
-        failure::within(p, p.policy.fabric_within, ERROR, "deprovision.network-failed", flow)?;
+        failure::within(
+            p,
+            p.policy.fabric_within,
+            ERROR,
+            "deprovision.network-failed",
+            flow,
+        )?;
     } else {
         // Cleaning was switched off while an agent was at work.
         let flow = power::off(p);
@@ -94,7 +105,12 @@ fn erase(p: &mut Pass<'_>, operation: &Operation) -> Flow {
             error: ERROR,
         };
         let disks = boot::done(p, agent, operation, job)?;
-        let storage = p.status.hardware.as_ref().map(|h| h.storage.clone()).unwrap_or_default();
+        let storage = p
+            .status
+            .hardware
+            .as_ref()
+            .map(|h| h.storage.clone())
+            .unwrap_or_default();
         if let Some(gap) = gap(&disks, &storage, metadata_only)
             && !broken!(NoVerify)
         {
@@ -106,7 +122,8 @@ fn erase(p: &mut Pass<'_>, operation: &Operation) -> Flow {
             operation_id: operation.id.clone(),
             finished_at,
             disks,
-            skipped: metadata_only.then(|| "only metadata was wiped: the site runs with --metadata-clean".to_owned()),
+            skipped: metadata_only
+                .then(|| "only metadata was wiped: the site runs with --metadata-clean".to_owned()),
         });
         p.enter(Step::Shutdown, p.policy.power_within);
     }
@@ -123,11 +140,19 @@ pub(super) fn gap(disks: &[WipedDisk], storage: &[Storage], metadata_only: bool)
         return Some("the agent reports no disk".to_owned());
     }
     if let Some(disk) = disks.iter().find(|d| !d.verified || d.verified_bytes == 0) {
-        return Some(format!("disk {} (serial {}) was not read back", disk.name, disk.serial));
+        return Some(format!(
+            "disk {} (serial {}) was not read back",
+            disk.name, disk.serial
+        ));
     }
     let serial = |s: &Storage| s.serial_number.clone().filter(|serial| !serial.is_empty());
-    let missing = storage.iter().filter_map(serial).find(|s| !disks.iter().any(|d| d.serial.eq_ignore_ascii_case(s)));
-    missing.map(|serial| format!("disk with serial {serial}, which inspection found, is not among the wiped ones"))
+    let missing = storage
+        .iter()
+        .filter_map(serial)
+        .find(|s| !disks.iter().any(|d| d.serial.eq_ignore_ascii_case(s)));
+    missing.map(|serial| {
+        format!("disk with serial {serial}, which inspection found, is not among the wiped ones")
+    })
 }
 
 /// Nothing of the last user is left on the server; now nothing of them is left in the status.
@@ -155,8 +180,17 @@ fn restore(p: &mut Pass<'_>) -> Flow {
         _ if broken!(ForgetRestore) => Flow::Continue(()),
         Ok(Some(record)) => {
             p.patch_host(record.apply_patch(p.host()));
-            Flow::Break(p.wait("deprovision.restore", "spec, labels and annotations are brought back to what they were"))
+            Flow::Break(p.wait(
+                "deprovision.restore",
+                "spec, labels and annotations are brought back to what they were",
+            ))
         }
-        Err(error) => Flow::Break(failure::blocked(p, "deprovision.bad-record", ERROR, None, error.to_string())),
+        Err(error) => Flow::Break(failure::blocked(
+            p,
+            "deprovision.bad-record",
+            ERROR,
+            None,
+            error.to_string(),
+        )),
     }
 }

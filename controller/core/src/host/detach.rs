@@ -12,7 +12,11 @@ pub(super) fn detached(p: &mut Pass<'_>) -> Flow {
     let Some(wish) = annotations::detached(p.host()) else {
         if is {
             let sick = p.status.error_type.is_some();
-            p.status.operational_status = if sick { OperationalStatus::Error } else { OperationalStatus::Ok };
+            p.status.operational_status = if sick {
+                OperationalStatus::Error
+            } else {
+                OperationalStatus::Ok
+            };
         }
         return Flow::Continue(());
     };
@@ -32,6 +36,9 @@ pub(super) fn detached(p: &mut Pass<'_>) -> Flow {
     p.status.operational_status = OperationalStatus::Detached;
     Flow::Break(p.wait(
         "host.detached",
-        format!("the host is detached: nothing is done to it until annotation {} is removed", annotations::DETACHED),
+        format!(
+            "the host is detached: nothing is done to it until annotation {} is removed",
+            annotations::DETACHED
+        ),
     ))
 }

@@ -17,13 +17,23 @@ use steelyard_api::metal3::{
 
 pub(super) fn decide(p: &mut Pass<'_>) -> Verdict {
     if annotations::inspection_disabled(p.host()) {
-        p.event("InspectionSkipped", "inspection was disabled while it was awaited");
+        p.event(
+            "InspectionSkipped",
+            "inspection was disabled while it was awaited",
+        );
         register::given_hardware(p);
         return Flow::Continue(p.go(State::Preparing, "inspect.skipped", "inspection is disabled"));
     }
     if p.host().spec.boot_mac_address.is_none() {
-        let message = "spec.bootMACAddress is not set: the agent's boot could not be recognised; set it".to_owned();
-        return Flow::Break(failure::blocked(p, "inspect.no-boot-mac", ErrorType::Inspection, None, message));
+        let message =
+            "spec.bootMACAddress is not set: the agent's boot could not be recognised; set it".to_owned();
+        return Flow::Break(failure::blocked(
+            p,
+            "inspect.no-boot-mac",
+            ErrorType::Inspection,
+            None,
+            message,
+        ));
     }
     let within = p.policy.inspect_within;
     let fresh = p.current_operation().is_none();
@@ -47,15 +57,29 @@ pub(super) fn decide(p: &mut Pass<'_>) -> Verdict {
         p.enter(Step::Shutdown, p.policy.power_within);
     }
     let flow = power::off(p);
-    failure::within(p, p.policy.power_within, ErrorType::Inspection, "inspect.off-failed", flow)?;
-    p.event("InspectionComplete", "the inventory is in HardwareData and in status.hardware");
+    failure::within(
+        p,
+        p.policy.power_within,
+        ErrorType::Inspection,
+        "inspect.off-failed",
+        flow,
+    )?;
+    p.event(
+        "InspectionComplete",
+        "the inventory is in HardwareData and in status.hardware",
+    );
     Flow::Continue(p.go(State::Preparing, "inspect.done", "the inventory is known"))
 }
 
 fn record(p: &mut Pass<'_>, agent: &AgentFacts) -> Flow {
     if let Some(why) = &agent.inspection_error {
         let message = format!("the agent could not take the inventory: {why}");
-        return Flow::Break(failure::fail(p, "inspect.agent-error", ErrorType::Inspection, message));
+        return Flow::Break(failure::fail(
+            p,
+            "inspect.agent-error",
+            ErrorType::Inspection,
+            message,
+        ));
     }
     let Some(inventory) = &agent.inventory else {
         return Flow::Break(p.wait("inspect.await-inventory", "waiting for the agent's inventory"));

@@ -1,10 +1,7 @@
 //! What must hold of every decision. Tables, random views, the exhaustive walk and the simulation all ask here.
 
 use super::{
-    annotations, deprovision, network, provision,
-    step::Step,
-    transitions::TRANSITIONS,
-    view::HostView,
+    annotations, deprovision, network, provision, step::Step, transitions::TRANSITIONS, view::HostView,
 };
 use crate::{
     Change, Decision, Ignorance, Observed, Question,
@@ -51,10 +48,13 @@ const INVARIANTS: &[(&str, Check)] = &[
 ];
 
 /// Which invariants a decision about `view` breaks. Empty for every decision of `decide`.
-pub fn violations(view: &HostView<'_>, decision: &Decision<BareMetalHostStatus, HostIntent>) -> Vec<Violation> {
-    let broken = INVARIANTS.iter().filter_map(|(invariant, check)| {
-        check(view, decision).map(|detail| Violation { invariant, detail })
-    });
+pub fn violations(
+    view: &HostView<'_>,
+    decision: &Decision<BareMetalHostStatus, HostIntent>,
+) -> Vec<Violation> {
+    let broken = INVARIANTS
+        .iter()
+        .filter_map(|(invariant, check)| check(view, decision).map(|detail| Violation { invariant, detail }));
     broken.collect()
 }
 
@@ -88,16 +88,26 @@ fn paused_is_untouched(view: &HostView<'_>, d: &Hosts) -> Option<String> {
 }
 
 fn finalizer_before_intents(view: &HostView<'_>, d: &Hosts) -> Option<String> {
-    let there = view.host.metadata.finalizers.iter().flatten().any(|f| f == annotations::FINALIZER);
+    let there = view
+        .host
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|f| f == annotations::FINALIZER);
     let written = d.writes.iter().any(|w| w.target.kind == BareMetalHost::KIND);
-    let leaving = view.host.metadata.deletion_timestamp.is_some()
-        || before(view).provisioning.state == State::Deleting;
-    (!d.intents.is_empty() && !there && !written && !leaving).then(|| "intents for a host without finalizer".to_owned())
+    let leaving =
+        view.host.metadata.deletion_timestamp.is_some() || before(view).provisioning.state == State::Deleting;
+    (!d.intents.is_empty() && !there && !written && !leaving)
+        .then(|| "intents for a host without finalizer".to_owned())
 }
 
 fn along_the_table(view: &HostView<'_>, d: &Hosts) -> Option<String> {
     let (from, to) = (before(view).provisioning.state, d.status.provisioning.state);
-    let known = from == to || TRANSITIONS.iter().any(|t| t.from == from && t.to == to && t.rule == d.rule.0);
+    let known = from == to
+        || TRANSITIONS
+            .iter()
+            .any(|t| t.from == from && t.to == to && t.rule == d.rule.0);
     (!known).then(|| format!("{from} -> {to} by {} is not in the table", d.rule))
 }
 
@@ -105,10 +115,20 @@ fn along_the_table(view: &HostView<'_>, d: &Hosts) -> Option<String> {
 fn place(view: &HostView<'_>, status: &BareMetalHostStatus) -> Option<String> {
     view.fabric.as_ref()?;
     let own = status.steelyard.as_ref()?;
-    let user = || view.claim.as_ref().and_then(|c| c.network.as_ref()).map(|n| n.name.clone());
+    let user = || {
+        view.claim
+            .as_ref()
+            .and_then(|c| c.network.as_ref())
+            .map(|n| n.name.clone())
+    };
     let home = own.home_network.clone();
     match status.provisioning.state {
-        State::Provisioning if matches!(own.step.as_deref().and_then(Step::parse), Some(Step::Disk | Step::Join)) => {
+        State::Provisioning
+            if matches!(
+                own.step.as_deref().and_then(Step::parse),
+                Some(Step::Disk | Step::Join)
+            ) =>
+        {
             user().or(home)
         }
         State::Provisioned => user().or(home),
@@ -118,7 +138,10 @@ fn place(view: &HostView<'_>, status: &BareMetalHostStatus) -> Option<String> {
 }
 
 fn power_on_only_in_its_network(view: &HostView<'_>, d: &Hosts) -> Option<String> {
-    let starts = d.intents.iter().any(|i| matches!(i, HostIntent::Bmc(BmcIntent::PowerOn | BmcIntent::BootFrom(_))));
+    let starts = d
+        .intents
+        .iter()
+        .any(|i| matches!(i, HostIntent::Bmc(BmcIntent::PowerOn | BmcIntent::BootFrom(_))));
     if !starts {
         return None;
     }
@@ -131,8 +154,14 @@ fn power_on_only_in_its_network(view: &HostView<'_>, d: &Hosts) -> Option<String
 
 fn moves_only_while_off(view: &HostView<'_>, d: &Hosts) -> Option<String> {
     let moves = d.intents.iter().any(|i| matches!(i, HostIntent::Fabric(_)));
-    let working = matches!(d.status.provisioning.state, State::Inspecting | State::Provisioning | State::Deprovisioning);
-    let on = view.bmc.known().is_some_and(|b| b.power == super::view::Power::On);
+    let working = matches!(
+        d.status.provisioning.state,
+        State::Inspecting | State::Provisioning | State::Deprovisioning
+    );
+    let on = view
+        .bmc
+        .known()
+        .is_some_and(|b| b.power == super::view::Power::On);
     (moves && working && on).then(|| "ports are moved under a running server".to_owned())
 }
 
@@ -144,16 +173,27 @@ fn out_before_in(view: &HostView<'_>, d: &Hosts) -> Option<String> {
     let out = view.fabric.as_ref().and_then(Observed::known).is_some_and(|f| {
         f.networks.iter().all(|n| *n == attachment.name) && (f.converged || !f.networks.is_empty())
     });
-    (!out).then(|| format!("into {} without being seen out of the old network", attachment.name))
+    (!out).then(|| {
+        format!(
+            "into {} without being seen out of the old network",
+            attachment.name
+        )
+    })
 }
 
 fn unknown_is_asked(view: &HostView<'_>, d: &Hosts) -> Option<String> {
     let asks = |q| d.look.iter().any(|l| l.what == q);
     for intent in &d.intents {
         match intent {
-            HostIntent::Bmc(_) if view.bmc.known().is_none() => return Some("the BMC is driven blindly".into()),
-            HostIntent::Bmc(_) if !asks(Question::Bmc) => return Some("nobody looks what the BMC did".into()),
-            HostIntent::Fabric(_) if !asks(Question::Fabric) => return Some("nobody looks what the fabric did".into()),
+            HostIntent::Bmc(_) if view.bmc.known().is_none() => {
+                return Some("the BMC is driven blindly".into());
+            }
+            HostIntent::Bmc(_) if !asks(Question::Bmc) => {
+                return Some("nobody looks what the BMC did".into());
+            }
+            HostIntent::Fabric(_) if !asks(Question::Fabric) => {
+                return Some("nobody looks what the fabric did".into());
+            }
             HostIntent::Fabric(_) if view.fabric.as_ref().and_then(Observed::known).is_none() => {
                 return Some("the fabric is driven blindly".into());
             }
@@ -178,14 +218,20 @@ fn jobs_have_a_saved_id(view: &HostView<'_>, d: &Hosts) -> Option<String> {
         HostIntent::Agent(task) => Some(task),
         _ => None,
     })?;
-    let saved = d.status.steelyard.as_ref().and_then(|s| s.operation.as_ref()).is_some_and(|o| o.id == task.operation);
+    let saved = d
+        .status
+        .steelyard
+        .as_ref()
+        .and_then(|s| s.operation.as_ref())
+        .is_some_and(|o| o.id == task.operation);
     let there = view.agent.known().is_some_and(|a| a.operation == task.operation);
     let fits = match (&task.job, d.status.provisioning.state) {
         (AgentJob::Write { .. }, state) => state == State::Provisioning,
         (AgentJob::Erase { .. }, state) => state == State::Deprovisioning,
         (AgentJob::PowerOff, state) => matches!(state, State::Provisioning | State::Deprovisioning),
     };
-    (!(saved && there && fits)).then(|| format!("job {:?} without its saved operation and its agent", task.job))
+    (!(saved && there && fits))
+        .then(|| format!("job {:?} without its saved operation and its agent", task.job))
 }
 
 fn wiped_before_available(view: &HostView<'_>, d: &Hosts) -> Option<String> {
@@ -200,27 +246,40 @@ fn wiped_before_available(view: &HostView<'_>, d: &Hosts) -> Option<String> {
     if let Some(operation) = operation
         && operation.id != wipe.operation_id
     {
-        return Some(format!("the evidence is of operation {}, not of {}", wipe.operation_id, operation.id));
+        return Some(format!(
+            "the evidence is of operation {}, not of {}",
+            wipe.operation_id, operation.id
+        ));
     }
     if wipe.skipped.is_some() {
         let disabled = view.host.spec.automated_cleaning_mode
             == Some(steelyard_api::metal3::AutomatedCleaningMode::Disabled);
         // With --metadata-clean there is a list of disks.
-        return (!disabled && wipe.disks.is_empty()).then(|| "the wipe was skipped although nobody asked for it".into());
+        return (!disabled && wipe.disks.is_empty())
+            .then(|| "the wipe was skipped although nobody asked for it".into());
     }
-    let storage = d.status.hardware.as_ref().map(|h| h.storage.as_slice()).unwrap_or_default();
+    let storage = d
+        .status
+        .hardware
+        .as_ref()
+        .map(|h| h.storage.as_slice())
+        .unwrap_or_default();
     deprovision::gap(&wipe.disks, storage, false)
 }
 
 fn restore_record_is_kept(view: &HostView<'_>, d: &Hosts) -> Option<String> {
-    let Ok(Some(record)) = RestoreRecord::of(view.host) else { return None };
+    let Ok(Some(record)) = RestoreRecord::of(view.host) else {
+        return None;
+    };
     let released = provision::wanted(view.host).is_none();
     if released && moved(view, d, State::Deprovisioning, State::Available) {
         return Some("available, and what the claim wrote is still there".into());
     }
     let pointer = format!("/metadata/annotations/{}", RESTORE_ANNOTATION.replace('/', "~1"));
     for write in &d.writes {
-        let Change::Merge { patch, .. } = &write.change else { continue };
+        let Change::Merge { patch, .. } = &write.change else {
+            continue;
+        };
         if patch.pointer(&pointer).is_some() && *patch != record.apply_patch(view.host) {
             return Some("the restore record is dropped without having been applied".into());
         }
@@ -244,14 +303,23 @@ fn errors_are_whole(view: &HostView<'_>, d: &Hosts) -> Option<String> {
         return Some("an error without a message".into());
     }
     let shown = matches!(s.operational_status, OperationalStatus::Error);
-    let hidden = matches!(s.operational_status, OperationalStatus::Detached | OperationalStatus::Delayed);
+    let hidden = matches!(
+        s.operational_status,
+        OperationalStatus::Detached | OperationalStatus::Delayed
+    );
     let fresh = d.status.error_type != before(view).error_type;
-    (fresh && typed != shown && !hidden).then(|| format!("operationalStatus {} with {:?}", s.operational_status, s.error_type))
+    (fresh && typed != shown && !hidden).then(|| {
+        format!(
+            "operationalStatus {} with {:?}",
+            s.operational_status, s.error_type
+        )
+    })
 }
 
 fn errors_end_with_their_cause(view: &HostView<'_>, d: &Hosts) -> Option<String> {
     let went_on = before(view).provisioning.state != d.status.provisioning.state;
-    (went_on && d.status.error_type.is_some() && !paused(view)).then(|| format!("{} although the state changed", d.status.error_message))
+    (went_on && d.status.error_type.is_some() && !paused(view))
+        .then(|| format!("{} although the state changed", d.status.error_message))
 }
 
 fn every_wait_says_what_for(view: &HostView<'_>, d: &Hosts) -> Option<String> {
@@ -260,7 +328,9 @@ fn every_wait_says_what_for(view: &HostView<'_>, d: &Hosts) -> Option<String> {
 }
 
 fn boot_mac_is_the_servers(view: &HostView<'_>, d: &Hosts) -> Option<String> {
-    if before(view).provisioning.state != State::Registering || d.status.provisioning.state == State::Registering {
+    if before(view).provisioning.state != State::Registering
+        || d.status.provisioning.state == State::Registering
+    {
         return None;
     }
     let mac = view.host.spec.boot_mac_address.as_deref()?;
@@ -288,15 +358,28 @@ fn provisioned_means_booted(view: &HostView<'_>, d: &Hosts) -> Option<String> {
     if !moved(view, d, State::Provisioning, State::Provisioned) {
         return None;
     }
-    let step = before(view).steelyard.as_ref().and_then(|s| s.step.as_deref()).and_then(Step::parse);
+    let step = before(view)
+        .steelyard
+        .as_ref()
+        .and_then(|s| s.step.as_deref())
+        .and_then(Step::parse);
     let booted = matches!(step, Some(Step::Join))
-        || view.bmc.known().is_some_and(|b| b.power == super::view::Power::On) && step == Some(Step::Disk);
+        || view
+            .bmc
+            .known()
+            .is_some_and(|b| b.power == super::view::Power::On)
+            && step == Some(Step::Disk);
     (!booted).then(|| format!("provisioned in step {step:?}, before the server booted from its disk"))
 }
 
 fn deleted_means_off(view: &HostView<'_>, d: &Hosts) -> Option<String> {
     let from = before(view).provisioning.state;
-    let off = d.rule.0 == "delete.off" && d.status.provisioning.state == State::Deleting && from != State::Deleting;
-    let known_off = view.bmc.known().is_some_and(|b| b.power == super::view::Power::Off);
-    (off && !known_off && !view.host.spec.disable_power_off).then(|| "forgotten without having been seen off".into())
+    let off =
+        d.rule.0 == "delete.off" && d.status.provisioning.state == State::Deleting && from != State::Deleting;
+    let known_off = view
+        .bmc
+        .known()
+        .is_some_and(|b| b.power == super::view::Power::Off);
+    (off && !known_off && !view.host.spec.disable_power_off)
+        .then(|| "forgotten without having been seen off".into())
 }

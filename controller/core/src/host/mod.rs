@@ -71,7 +71,9 @@ fn rules(p: &mut Pass<'_>) -> Verdict {
             inspect::decide(p)
         }
         State::Preparing => prepare::decide(p),
-        State::MatchProfile => Flow::Continue(p.go(State::Preparing, "host.legacy-profile", "settings are next")),
+        State::MatchProfile => {
+            Flow::Continue(p.go(State::Preparing, "host.legacy-profile", "settings are next"))
+        }
         State::Available | State::Ready => available::decide(p),
         State::Provisioning => provision::decide(p),
         State::Provisioned => provisioned::decide(p),
@@ -79,16 +81,23 @@ fn rules(p: &mut Pass<'_>) -> Verdict {
         State::Deprovisioning => deprovision::decide(p),
         State::PoweringOffBeforeDelete => delete::power_off(p),
         // A newer version's word: this version must not touch the host.
-        _ => Flow::Continue(p.wait("host.unknown-state", "this version does not know the host's state")),
+        _ => Flow::Continue(p.wait(
+            "host.unknown-state",
+            "this version does not know the host's state",
+        )),
     }
 }
 
 /// Nothing is asked of a server before its object is sure to wait for us at its end.
 fn finalizer(p: &mut Pass<'_>) {
     let finalizers = p.host().metadata.finalizers.clone().unwrap_or_default();
-    if p.deleting() || p.state() == State::Deleting || finalizers.iter().any(|f| f == annotations::FINALIZER) {
+    if p.deleting() || p.state() == State::Deleting || finalizers.iter().any(|f| f == annotations::FINALIZER)
+    {
         return;
     }
-    let all: Vec<String> = finalizers.into_iter().chain([annotations::FINALIZER.to_owned()]).collect();
+    let all: Vec<String> = finalizers
+        .into_iter()
+        .chain([annotations::FINALIZER.to_owned()])
+        .collect();
     p.patch_host(json!({ "metadata": { "finalizers": all } }));
 }

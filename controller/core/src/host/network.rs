@@ -15,7 +15,9 @@ const CLAIM_GROUPS: [&str; 2] = ["storage.loft.sh/", "management.loft.sh/"];
 pub(super) fn claimed(host: &BareMetalHost) -> bool {
     let by_claim = host.spec.consumer_ref.as_ref().is_some_and(|c| {
         c.kind.as_deref() == Some("NodeClaim")
-            && c.api_version.as_deref().is_none_or(|v| CLAIM_GROUPS.iter().any(|group| v.starts_with(group)))
+            && c.api_version
+                .as_deref()
+                .is_none_or(|v| CLAIM_GROUPS.iter().any(|group| v.starts_with(group)))
     });
     by_claim || !matches!(RestoreRecord::of(host), Ok(None))
 }
@@ -26,7 +28,11 @@ pub(super) fn home(p: &mut Pass<'_>) -> Flow<Option<NetworkName>> {
         return Flow::Continue(None);
     };
     let recorded = p.own().home_network.clone();
-    let name = match (&p.policy.home_network, recorded, fabric.known().map(|f| f.networks.as_slice())) {
+    let name = match (
+        &p.policy.home_network,
+        recorded,
+        fabric.known().map(|f| f.networks.as_slice()),
+    ) {
         (Some(site), ..) => site.clone(),
         (None, Some(recorded), _) => recorded,
         // Recorded before the first move.
@@ -77,7 +83,10 @@ pub(super) fn be_in(p: &mut Pass<'_>, network: &NetworkName) -> Flow {
     let name = &network.name;
     let facts = match facts {
         Observed::Known { value, .. } => value,
-        Observed::Unknown { why: Ignorance::NotAsked, .. } => {
+        Observed::Unknown {
+            why: Ignorance::NotAsked,
+            ..
+        } => {
             return Flow::Break(p.wait("network.ask", "waiting for the answer of the fabric"));
         }
         Observed::Unknown {
@@ -95,7 +104,10 @@ pub(super) fn be_in(p: &mut Pass<'_>, network: &NetworkName) -> Flow {
     let alone = facts.networks.is_empty() && facts.converged;
     let next = (there || alone || broken!(SkipDetach)).then(|| network.clone());
     let leaving = next.is_none();
-    p.intend(HostIntent::Fabric(Attachment { server: p.name().to_owned(), network: next }));
+    p.intend(HostIntent::Fabric(Attachment {
+        server: p.name().to_owned(),
+        network: next,
+    }));
     if broken!(PowerBeforeNetwork) {
         return Flow::Continue(());
     }
@@ -103,10 +115,20 @@ pub(super) fn be_in(p: &mut Pass<'_>, network: &NetworkName) -> Flow {
         return Flow::Break(p.report("network.mismatch", "NetworkMismatch", mismatch.clone()));
     }
     Flow::Break(if leaving {
-        let from = if facts.networks.is_empty() { "its old network".to_owned() } else { facts.networks.join(", ") };
-        p.wait("network.leave", format!("waiting for the server to be seen out of {from}"))
+        let from = if facts.networks.is_empty() {
+            "its old network".to_owned()
+        } else {
+            facts.networks.join(", ")
+        };
+        p.wait(
+            "network.leave",
+            format!("waiting for the server to be seen out of {from}"),
+        )
     } else {
-        p.wait("network.join", format!("waiting for every port of the server to be seen in network {name}"))
+        p.wait(
+            "network.join",
+            format!("waiting for every port of the server to be seen in network {name}"),
+        )
     })
 }
 
@@ -123,6 +145,12 @@ pub(super) fn leave(p: &mut Pass<'_>, home: Option<&str>) -> Flow {
         return Flow::Continue(());
     }
     let from = facts.networks.join(", ");
-    p.intend(HostIntent::Fabric(Attachment { server: p.name().to_owned(), network: None }));
-    Flow::Break(p.wait("network.leave", format!("waiting for the server to be seen out of {from}")))
+    p.intend(HostIntent::Fabric(Attachment {
+        server: p.name().to_owned(),
+        network: None,
+    }));
+    Flow::Break(p.wait(
+        "network.leave",
+        format!("waiting for the server to be seen out of {from}"),
+    ))
 }

@@ -9,18 +9,19 @@ use super::{
     view::{BmcFacts, HostView, Policy, Power},
 };
 use crate::{
-    Change, Decision, Ignorance, Look, Moment, Notice, ObjectRef, ObjectWrite, Observed, Question, Rule, Wake,
+    Change, Decision, Ignorance, Look, Moment, Notice, ObjectRef, ObjectWrite, Observed, Question, Rule,
+    Wake,
     intent::{BmcIntent, BootIntent, HostIntent},
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use std::ops::ControlFlow;
-use steelyard_api::{ConditionStatus, Conditions};
 use steelyard_api::metal3::{
     BareMetalHost, BareMetalHostStatus, Operation, OperationKind, OperationMetric, OperationalStatus,
     ProvisioningState as State, SteelyardStatus,
 };
+use steelyard_api::{ConditionStatus, Conditions};
 
 /// `Break(rule)`: this rule decided, and the pass is over.
 pub(super) type Flow<T = ()> = ControlFlow<Rule, T>;
@@ -81,7 +82,12 @@ impl<'a> Pass<'a> {
 
     /// What the last pass said is awaited.
     pub(super) fn last_message(&self) -> &str {
-        self.view.host.status.as_ref().and_then(|s| s.steelyard.as_ref()).map_or("", |s| &s.message)
+        self.view
+            .host
+            .status
+            .as_ref()
+            .and_then(|s| s.steelyard.as_ref())
+            .map_or("", |s| &s.message)
     }
 
     // ---- what is asked of the world
@@ -133,7 +139,13 @@ impl<'a> Pass<'a> {
             name: self.name().to_owned(),
         };
         let resource_version = metadata.resource_version.clone().unwrap_or_default();
-        self.write(target, Change::Merge { resource_version, patch });
+        self.write(
+            target,
+            Change::Merge {
+                resource_version,
+                patch,
+            },
+        );
     }
 
     pub(super) fn drop_annotation(&mut self, key: &str) {
@@ -153,7 +165,9 @@ impl<'a> Pass<'a> {
     }
 
     pub(super) fn set_condition(&mut self, kind: &str, is: ConditionStatus, reason: &str, message: &str) {
-        self.status.conditions.set_condition(kind, is, reason, message, self.at.now);
+        self.status
+            .conditions
+            .set_condition(kind, is, reason, message, self.at.now);
     }
 
     pub(super) fn wake_at(&mut self, when: Timestamp) {
@@ -169,7 +183,12 @@ impl<'a> Pass<'a> {
     }
 
     /// Like [`Pass::wait`], for something that a human should look at although it is no error yet: told once.
-    pub(super) fn report(&mut self, rule: &'static str, reason: &'static str, message: impl Into<String>) -> Rule {
+    pub(super) fn report(
+        &mut self,
+        rule: &'static str,
+        reason: &'static str,
+        message: impl Into<String>,
+    ) -> Rule {
         let message = message.into();
         if self.last_message() != message {
             self.warn(reason, message.clone());
@@ -188,7 +207,10 @@ impl<'a> Pass<'a> {
             metric.end = Some(now.clone());
         }
         if let Some(metric) = metric(history, to) {
-            *metric = OperationMetric { start: Some(now), end: None };
+            *metric = OperationMetric {
+                start: Some(now),
+                end: None,
+            };
         }
         self.status.provisioning.state = to;
         self.clear_step();
@@ -205,7 +227,10 @@ impl<'a> Pass<'a> {
         }
         self.status.error_type = None;
         self.status.error_message.clear();
-        if matches!(self.status.operational_status, OperationalStatus::Error | OperationalStatus::Delayed) {
+        if matches!(
+            self.status.operational_status,
+            OperationalStatus::Error | OperationalStatus::Delayed
+        ) {
             self.status.operational_status = OperationalStatus::Ok;
         }
         let own = self.own();
@@ -273,7 +298,9 @@ impl<'a> Pass<'a> {
         let operation = Operation {
             id: self.at.jitter.id(),
             kind,
-            attempt: u32::try_from(self.status.error_count).unwrap_or(0).saturating_add(1),
+            attempt: u32::try_from(self.status.error_count)
+                .unwrap_or(0)
+                .saturating_add(1),
             started_at: self.at.now,
             deadline: self.at.after(limit),
             accepted_at: None,
@@ -296,16 +323,21 @@ impl<'a> Pass<'a> {
         let address = self.bmc_address().to_owned();
         match &self.view.bmc {
             Observed::Known { value, .. } => Flow::Continue(value),
-            Observed::Unknown { why: Ignorance::NotAsked | Ignorance::Refused { .. }, .. } => {
-                Flow::Break(self.wait("bmc.ask", format!("waiting for the answer of the BMC at {address}")))
-            }
-            Observed::Unknown { why: Ignorance::Unreachable(why) | Ignorance::Unreadable(why), .. } => {
-                Flow::Break(self.report(
-                    "bmc.no-answer",
-                    "BMCUnreachable",
-                    format!("the BMC at {address} gives no usable answer, it is asked again: {why}"),
-                ))
-            }
+            Observed::Unknown {
+                why: Ignorance::NotAsked | Ignorance::Refused { .. },
+                ..
+            } => Flow::Break(self.wait(
+                "bmc.ask",
+                format!("waiting for the answer of the BMC at {address}"),
+            )),
+            Observed::Unknown {
+                why: Ignorance::Unreachable(why) | Ignorance::Unreadable(why),
+                ..
+            } => Flow::Break(self.report(
+                "bmc.no-answer",
+                "BMCUnreachable",
+                format!("the BMC at {address} gives no usable answer, it is asked again: {why}"),
+            )),
         }
     }
 

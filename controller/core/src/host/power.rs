@@ -36,12 +36,19 @@ pub(super) fn steady(p: &mut Pass<'_>, network: Option<&NetworkName>) -> Flow {
     if let Some((key, why)) = &reboot.unreadable
         && p.status.error_message.is_empty()
     {
-        p.report("power.bad-annotation", "InvalidAnnotationValue", format!("annotation {key} is no JSON: {why}"));
+        p.report(
+            "power.bad-annotation",
+            "InvalidAnnotationValue",
+            format!("annotation {key} is no JSON: {why}"),
+        );
     }
     p.ask(Question::Bmc, p.policy.bmc_poll);
     let bmc = match &p.view.bmc {
         Observed::Known { value, .. } => value,
-        Observed::Unknown { why: Ignorance::Unreachable(why) | Ignorance::Unreadable(why), .. } => {
+        Observed::Unknown {
+            why: Ignorance::Unreachable(why) | Ignorance::Unreadable(why),
+            ..
+        } => {
             return Flow::Break(unreachable(p, why));
         }
         Observed::Unknown { .. } => {
@@ -62,13 +69,11 @@ pub(super) fn steady(p: &mut Pass<'_>, network: Option<&NetworkName>) -> Flow {
             Flow::Break(p.wait("power.changing", "the server's power is changing"))
         }
         (Power::On, true) | (Power::Off, false) => settle(p),
-        (Power::On, false) if p.host().spec.disable_power_off => {
-            Flow::Break(p.report(
-                "power.off-disabled",
-                "PowerOff",
-                "the server stays on: spec.disablePowerOff forbids to switch it off",
-            ))
-        }
+        (Power::On, false) if p.host().spec.disable_power_off => Flow::Break(p.report(
+            "power.off-disabled",
+            "PowerOff",
+            "the server stays on: spec.disablePowerOff forbids to switch it off",
+        )),
         (Power::On, false) => go_off(p, reboot.hard),
         (Power::Off, true) => go_on(p, network),
     }
@@ -76,7 +81,10 @@ pub(super) fn steady(p: &mut Pass<'_>, network: Option<&NetworkName>) -> Flow {
 
 /// The power is as it shall be.
 fn settle(p: &mut Pass<'_>) -> Flow {
-    if matches!(p.step(), Some(Step::PowerOn | Step::PowerOff | Step::PowerOffSoft)) {
+    if matches!(
+        p.step(),
+        Some(Step::PowerOn | Step::PowerOff | Step::PowerOffSoft)
+    ) {
         p.clear_step();
     }
     if p.status.error_type == Some(ErrorType::PowerManagement) {
@@ -93,10 +101,14 @@ fn unreachable(p: &mut Pass<'_>, why: &str) -> crate::Rule {
     let address = p.bmc_address().to_owned();
     p.enter(Step::Verify, p.policy.power_within);
     if !p.late(p.policy.power_within) {
-        return p.wait("power.no-answer", format!("the BMC at {address} gives no usable answer, it is asked again: {why}"));
+        return p.wait(
+            "power.no-answer",
+            format!("the BMC at {address} gives no usable answer, it is asked again: {why}"),
+        );
     }
     let kind = failure::bmc_error(p.state());
-    let message = format!("the BMC at {address} gives no usable answer: {why}; check its power, network and address");
+    let message =
+        format!("the BMC at {address} gives no usable answer: {why}; check its power, network and address");
     failure::blocked(p, "power.unreachable", kind, None, message)
 }
 
@@ -116,7 +128,13 @@ fn go_off(p: &mut Pass<'_>, hard: bool) -> Flow {
         p.event("PowerOff", "the server is switched off");
     }
     let flow = off(p);
-    failure::within(p, p.policy.power_within, ErrorType::PowerManagement, "power.off-failed", flow)
+    failure::within(
+        p,
+        p.policy.power_within,
+        ErrorType::PowerManagement,
+        "power.off-failed",
+        flow,
+    )
 }
 
 fn go_on(p: &mut Pass<'_>, network: Option<&NetworkName>) -> Flow {
@@ -125,7 +143,13 @@ fn go_on(p: &mut Pass<'_>, network: Option<&NetworkName>) -> Flow {
         p.event("PowerOn", "the server is switched on");
     }
     let flow = on(p, network);
-    failure::within(p, on_within(p), ErrorType::PowerManagement, "power.on-failed", flow)
+    failure::within(
+        p,
+        on_within(p),
+        ErrorType::PowerManagement,
+        "power.on-failed",
+        flow,
+    )
 }
 
 /// Moving into a network, then switching on.

@@ -11,7 +11,13 @@ pub(super) fn decide(p: &mut Pass<'_>) -> Verdict {
     failure::backoff(p)?;
     if wants_volumes(p.host().spec.raid.as_ref()) {
         let message = "spec.raid asks for RAID volumes, which this version can't make: remove it".to_owned();
-        return Flow::Break(failure::blocked(p, "prepare.raid", ErrorType::Preparation, None, message));
+        return Flow::Break(failure::blocked(
+            p,
+            "prepare.raid",
+            ErrorType::Preparation,
+            None,
+            message,
+        ));
     }
     p.status.provisioning.root_device_hints = p.host().spec.root_device_hints.clone();
     p.status.provisioning.raid = p.host().spec.raid.clone();

@@ -14,7 +14,9 @@ use crate::{
 };
 use steelyard_api::{
     ConditionStatus,
-    metal3::{BareMetalHost, ErrorType, Image, ImageFormat, Operation, OperationKind, ProvisioningState as State},
+    metal3::{
+        BareMetalHost, ErrorType, Image, ImageFormat, Operation, OperationKind, ProvisioningState as State,
+    },
 };
 
 /// `status.steelyard.attempts`: writes begun since the host left the pool. Zero: its disks are untouched.
@@ -48,11 +50,22 @@ fn image_of(p: &mut Pass<'_>) -> Flow<Image> {
     let untouched = !p.own().attempts.contains_key(WRITES);
     let deploying = p.status.provisioning.image.clone().unwrap_or_default();
     if let Some(method) = p.host().spec.custom_deploy.as_ref().map(|c| c.method.clone()) {
-        let message = format!("spec.customDeploy asks for {method}, which this version does not know: remove it");
-        return Flow::Break(failure::blocked(p, "provision.custom-deploy", ERROR, None, message));
+        let message =
+            format!("spec.customDeploy asks for {method}, which this version does not know: remove it");
+        return Flow::Break(failure::blocked(
+            p,
+            "provision.custom-deploy",
+            ERROR,
+            None,
+            message,
+        ));
     }
     match wanted(p.host()) {
-        None => Flow::Break(p.go(State::Deprovisioning, "provision.cancelled", "the image was removed from the spec")),
+        None => Flow::Break(p.go(
+            State::Deprovisioning,
+            "provision.cancelled",
+            "the image was removed from the spec",
+        )),
         Some(image) if *image == deploying => Flow::Continue(image.clone()),
         // Nothing was written yet: the new image, or its corrected checksum, simply takes the place of the old.
         Some(image) if untouched => {
@@ -63,7 +76,11 @@ fn image_of(p: &mut Pass<'_>) -> Flow<Image> {
         }
         // As in Metal3, only another URL is another image.
         Some(image) if image.url == deploying.url => Flow::Continue(image.clone()),
-        Some(_) => Flow::Break(p.go(State::Deprovisioning, "provision.cancelled", "the spec wants another image")),
+        Some(_) => Flow::Break(p.go(
+            State::Deprovisioning,
+            "provision.cancelled",
+            "the spec wants another image",
+        )),
     }
 }
 
@@ -76,8 +93,13 @@ fn too_many(p: &mut Pass<'_>, image: &Image) -> Flow {
         return Flow::Continue(());
     }
     let last = p.status.error_message.clone();
-    let advice = format!("; {limit} deployments of this image failed, so no more are tried until spec.image changes");
-    let message = if last.ends_with(&advice) { last } else { last + &advice };
+    let advice =
+        format!("; {limit} deployments of this image failed, so no more are tried until spec.image changes");
+    let message = if last.ends_with(&advice) {
+        last
+    } else {
+        last + &advice
+    };
     Flow::Break(failure::blocked(p, "provision.gave-up", ERROR, None, message))
 }
 
@@ -109,20 +131,36 @@ fn write(p: &mut Pass<'_>, operation: &Operation, image: &Image) -> Flow {
 /// The image must be here and verified before the server is touched.
 fn fetch(p: &mut Pass<'_>, image: &Image) -> Flow {
     if image.format == Some(ImageFormat::LiveIso) {
-        let message = "spec.image.format live-iso is not supported by this version: use a disk image".to_owned();
-        return Flow::Break(failure::blocked(p, "provision.image-format", ERROR, None, message));
+        let message =
+            "spec.image.format live-iso is not supported by this version: use a disk image".to_owned();
+        return Flow::Break(failure::blocked(
+            p,
+            "provision.image-format",
+            ERROR,
+            None,
+            message,
+        ));
     }
     let since = p.own().step_since.unwrap_or(p.at.now);
     let url = &image.url;
     let flow = match &p.view.image {
-        Observed::Known { value: ImageFacts::Ready { .. }, .. } => return Flow::Continue(()),
+        Observed::Known {
+            value: ImageFacts::Ready { .. },
+            ..
+        } => return Flow::Continue(()),
         // A failure that is older than this try says nothing about it.
-        Observed::Known { value: ImageFacts::Failed { message, at }, .. } if *at >= since => {
+        Observed::Known {
+            value: ImageFacts::Failed { message, at },
+            ..
+        } if *at >= since => {
             return Flow::Break(failure::fail(p, "provision.image-failed", ERROR, message.clone()));
         }
         _ => {
             p.intend(HostIntent::Image(ImageWanted { image: image.clone() }));
-            Flow::Break(p.wait("provision.image", format!("waiting for image {url} to be fetched and verified")))
+            Flow::Break(p.wait(
+                "provision.image",
+                format!("waiting for image {url} to be fetched and verified"),
+            ))
         }
     };
     failure::within(p, p.policy.write_within, ERROR, "provision.image-late", flow)
@@ -144,7 +182,10 @@ fn write_image(p: &mut Pass<'_>, operation: &Operation, image: &Image) -> Flow {
     let agent = agent?;
     if p.step() != Some(Step::Write) {
         if !ready {
-            return Flow::Break(p.wait("provision.image", format!("waiting for image {} to be served again", image.url)));
+            return Flow::Break(p.wait(
+                "provision.image",
+                format!("waiting for image {} to be served again", image.url),
+            ));
         }
         p.enter(Step::Write, p.policy.write_within);
         *p.own().attempts.entry(WRITES.to_owned()).or_default() += 1;
@@ -205,13 +246,18 @@ fn boot_disk(p: &mut Pass<'_>) -> Flow {
     let bmc = p.bmc()?;
     match bmc.power {
         Power::On => return Flow::Continue(()),
-        Power::Changing => return Flow::Break(p.wait("provision.power-changing", "the server's power is changing")),
+        Power::Changing => {
+            return Flow::Break(p.wait("provision.power-changing", "the server's power is changing"));
+        }
         Power::Off => {}
     }
     move_to_user(p)?;
     if bmc.boot != Some(BootDevice::Disk) {
         p.intend_bmc(BmcIntent::BootFrom(BootDevice::Disk));
-        return Flow::Break(p.wait("provision.boot-device", "waiting for the BMC to take the disk as boot device"));
+        return Flow::Break(p.wait(
+            "provision.boot-device",
+            "waiting for the BMC to take the disk as boot device",
+        ));
     }
     p.intend_bmc(BmcIntent::PowerOn);
     Flow::Break(p.wait("provision.power-on", "waiting for the server to be on"))
@@ -221,10 +267,14 @@ fn os_runs(p: &mut Pass<'_>) -> Flow {
     let bmc = p.bmc()?;
     match (bmc.power, bmc.os_running) {
         (Power::On, None | Some(true)) => Flow::Continue(()),
-        (Power::On, Some(false)) => {
-            Flow::Break(p.wait("provision.await-os", "the server is on; waiting for the BMC to say that its system runs"))
-        }
-        _ => Flow::Break(p.wait("provision.await-power", "the server went off again; waiting for it to be on")),
+        (Power::On, Some(false)) => Flow::Break(p.wait(
+            "provision.await-os",
+            "the server is on; waiting for the BMC to say that its system runs",
+        )),
+        _ => Flow::Break(p.wait(
+            "provision.await-power",
+            "the server went off again; waiting for it to be on",
+        )),
     }
 }
 
@@ -232,12 +282,25 @@ fn os_runs(p: &mut Pass<'_>) -> Flow {
 fn join(p: &mut Pass<'_>) -> Verdict {
     p.watch(Question::Node);
     let until = p.deadline_text();
-    let (exists, ready) = p.view.node.known().map_or((false, false), |n| (n.exists, n.ready));
+    let (exists, ready) = p
+        .view
+        .node
+        .known()
+        .map_or((false, false), |n| (n.exists, n.ready));
     if ready {
-        p.set_condition(conditions::JOINED, ConditionStatus::True, "NodeReady", "the node is Ready in its cluster");
+        p.set_condition(
+            conditions::JOINED,
+            ConditionStatus::True,
+            "NodeReady",
+            "the node is Ready in its cluster",
+        );
         return Flow::Continue(complete(p, "provision.joined", "the node has joined its cluster"));
     }
-    let what = if exists { "the node has joined and is not Ready yet" } else { "no node has joined yet" };
+    let what = if exists {
+        "the node has joined and is not Ready yet"
+    } else {
+        "no node has joined yet"
+    };
     if p.late(p.policy.join_within) {
         let message = format!(
             "{what}, {} s after the server was switched on; the host stays as it is: look at its console, \
@@ -254,7 +317,13 @@ fn join(p: &mut Pass<'_>) -> Verdict {
 }
 
 fn complete(p: &mut Pass<'_>, rule: &'static str, message: &str) -> crate::Rule {
-    let url = p.status.provisioning.image.as_ref().map(|i| i.url.clone()).unwrap_or_default();
+    let url = p
+        .status
+        .provisioning
+        .image
+        .as_ref()
+        .map(|i| i.url.clone())
+        .unwrap_or_default();
     p.event("ProvisioningComplete", format!("image {url}"));
     p.status.provisioning_fail_count = 0;
     p.go(State::Provisioned, rule, message)

@@ -6,18 +6,25 @@ use super::{
     power, provision,
 };
 use crate::Question;
-use steelyard_api::{
-    ConditionStatus, Conditions,
-    metal3::ProvisioningState as State,
-};
+use steelyard_api::{ConditionStatus, Conditions, metal3::ProvisioningState as State};
 
 pub(super) fn decide(p: &mut Pass<'_>) -> Verdict {
     let there = p.status.provisioning.image.clone().unwrap_or_default();
     if !broken!(KeepImage) {
         match provision::wanted(p.host()) {
-            None => return Flow::Continue(leave(p, "provisioned.image-gone", "the image was removed from the spec")),
+            None => {
+                return Flow::Continue(leave(
+                    p,
+                    "provisioned.image-gone",
+                    "the image was removed from the spec",
+                ));
+            }
             Some(image) if image.url != there.url => {
-                return Flow::Continue(leave(p, "provisioned.image-changed", "the spec wants another image"));
+                return Flow::Continue(leave(
+                    p,
+                    "provisioned.image-changed",
+                    "the spec wants another image",
+                ));
             }
             Some(_) => {}
         }
@@ -49,7 +56,12 @@ fn await_late_join(p: &mut Pass<'_>) -> Option<String> {
     let message = condition.message.clone();
     p.ask(Question::Node, p.policy.bmc_poll);
     if p.view.node.known().is_some_and(|n| n.ready) {
-        p.set_condition(conditions::JOINED, ConditionStatus::True, "NodeReady", "the node is Ready in its cluster");
+        p.set_condition(
+            conditions::JOINED,
+            ConditionStatus::True,
+            "NodeReady",
+            "the node is Ready in its cluster",
+        );
         p.event("NodeJoined", "the node has joined its cluster after its deadline");
         return None;
     }
@@ -60,10 +72,17 @@ fn await_late_join(p: &mut Pass<'_>) -> Option<String> {
 pub(super) fn external(p: &mut Pass<'_>) -> Verdict {
     if !p.host().spec.externally_provisioned {
         p.status.provisioning.image = p.host().spec.image.clone();
-        let rule = p.go(State::Provisioned, "external.flag-cleared", "the host is ours now, with what is on its disk");
+        let rule = p.go(
+            State::Provisioned,
+            "external.flag-cleared",
+            "the host is ours now, with what is on its disk",
+        );
         return Flow::Continue(rule);
     }
     failure::backoff(p)?;
     power::steady(p, None)?;
-    Flow::Continue(p.wait("external.idle", "the host is provisioned by somebody else; only its power is managed"))
+    Flow::Continue(p.wait(
+        "external.idle",
+        "the host is provisioned by somebody else; only its power is managed",
+    ))
 }

@@ -12,7 +12,8 @@ use super::{
 use crate::{Ignorance, Observed, Question};
 use jiff::SignedDuration;
 use steelyard_api::metal3::{
-    CredentialsStatus, ErrorType, HardwareDetails, OperationalStatus, ProvisioningState as State, SecretReference,
+    CredentialsStatus, ErrorType, HardwareDetails, OperationalStatus, ProvisioningState as State,
+    SecretReference,
 };
 
 /// A missing Secret is looked for again this often (Metal3: 10 s); its creation also wakes us.
@@ -20,7 +21,12 @@ const MISSING_SECRET_RETRY: SignedDuration = SignedDuration::from_secs(10);
 
 /// The state "": is there a BMC?
 pub(super) fn begin(p: &mut Pass<'_>) -> Verdict {
-    let managed = p.host().spec.bmc.as_ref().is_some_and(|b| !b.address.is_empty() || !b.credentials_name.is_empty());
+    let managed = p
+        .host()
+        .spec
+        .bmc
+        .as_ref()
+        .is_some_and(|b| !b.address.is_empty() || !b.credentials_name.is_empty());
     if managed {
         p.status.operational_status = OperationalStatus::Ok;
         return Flow::Continue(p.go(State::Registering, "host.bmc-given", "the BMC is checked next"));
@@ -81,9 +87,10 @@ pub(super) fn ensure(p: &mut Pass<'_>) -> Flow {
             accept(p, &version);
             Flow::Continue(())
         }
-        Observed::Unknown { since, why: Ignorance::Unreachable(why) | Ignorance::Unreadable(why) } => {
-            Flow::Break(no_answer(p, *since, why))
-        }
+        Observed::Unknown {
+            since,
+            why: Ignorance::Unreachable(why) | Ignorance::Unreadable(why),
+        } => Flow::Break(no_answer(p, *since, why)),
         _ => {
             if p.state() == State::Registering {
                 failure::backoff(p)?;
@@ -91,7 +98,10 @@ pub(super) fn ensure(p: &mut Pass<'_>) -> Flow {
             }
             p.watch(Question::Bmc);
             let address = p.bmc_address();
-            Flow::Break(p.wait("register.verify", format!("waiting for the BMC at {address} to accept the credentials")))
+            Flow::Break(p.wait(
+                "register.verify",
+                format!("waiting for the BMC at {address} to accept the credentials"),
+            ))
         }
     }
 }
@@ -106,7 +116,11 @@ pub(super) fn decide(p: &mut Pass<'_>) -> Verdict {
     p.status.provisioning.boot_mode = p.host().spec.boot_mode;
     p.event("Registered", "the BMC accepted the credentials");
     let rule = if p.host().spec.externally_provisioned {
-        p.go(State::ExternallyProvisioned, "register.external", "the host is provisioned by somebody else")
+        p.go(
+            State::ExternallyProvisioned,
+            "register.external",
+            "the host is provisioned by somebody else",
+        )
     } else if annotations::inspection_disabled(p.host()) {
         given_hardware(p);
         p.go(State::Preparing, "register.uninspected", "inspection is disabled")
@@ -122,16 +136,24 @@ pub(super) fn given_hardware(p: &mut Pass<'_>) {
         p.status.hardware = Some(data);
         return;
     }
-    let Some(text) = p.annotation(annotations::HARDWARE_DETAILS) else { return };
+    let Some(text) = p.annotation(annotations::HARDWARE_DETAILS) else {
+        return;
+    };
     match serde_json::from_str::<HardwareDetails>(text) {
         Ok(details) => {
             p.status.hardware = Some(details);
-            p.event("UpdateHardwareDetails", "the hardware details were taken from the annotation");
+            p.event(
+                "UpdateHardwareDetails",
+                "the hardware details were taken from the annotation",
+            );
             p.drop_annotation(annotations::HARDWARE_DETAILS);
         }
         Err(why) => p.warn(
             "InvalidAnnotationValue",
-            format!("annotation {} is not a list of hardware details: {why}", annotations::HARDWARE_DETAILS),
+            format!(
+                "annotation {} is not a list of hardware details: {why}",
+                annotations::HARDWARE_DETAILS
+            ),
         ),
     }
 }
@@ -139,28 +161,61 @@ pub(super) fn given_hardware(p: &mut Pass<'_>) {
 /// The version of the Secret, if it is there and whole.
 fn credentials(p: &mut Pass<'_>) -> Flow<String> {
     let kind = failure::bmc_error(p.state());
-    let (address, secret) = p.host().spec.bmc.as_ref().map_or(("", ""), |b| (&*b.address, &*b.credentials_name));
+    let (address, secret) = p
+        .host()
+        .spec
+        .bmc
+        .as_ref()
+        .map_or(("", ""), |b| (&*b.address, &*b.credentials_name));
     if address.is_empty() || secret.is_empty() {
-        let field = if address.is_empty() { "address" } else { "credentialsName" };
+        let field = if address.is_empty() {
+            "address"
+        } else {
+            "credentialsName"
+        };
         let message = format!("spec.bmc.{field} is empty: set it");
         return Flow::Break(failure::blocked(p, "register.incomplete", kind, None, message));
     }
     match &p.view.credentials {
-        Observed::Known { value: CredentialFacts::Version(version), .. } => Flow::Continue(version.clone()),
-        Observed::Known { value: CredentialFacts::Missing { secret }, .. } => {
-            let message = format!("Secret {secret} with the BMC's credentials is missing: create it in the host's namespace");
-            let rule = failure::blocked(p, "register.secret-missing", kind, Some("BMCCredentialError"), message);
+        Observed::Known {
+            value: CredentialFacts::Version(version),
+            ..
+        } => Flow::Continue(version.clone()),
+        Observed::Known {
+            value: CredentialFacts::Missing { secret },
+            ..
+        } => {
+            let message = format!(
+                "Secret {secret} with the BMC's credentials is missing: create it in the host's namespace"
+            );
+            let rule = failure::blocked(
+                p,
+                "register.secret-missing",
+                kind,
+                Some("BMCCredentialError"),
+                message,
+            );
             p.wake_at(p.at.after(MISSING_SECRET_RETRY));
             Flow::Break(rule)
         }
-        Observed::Known { value: CredentialFacts::Unusable { secret, why }, .. } => {
+        Observed::Known {
+            value: CredentialFacts::Unusable { secret, why },
+            ..
+        } => {
             let message = format!("Secret {secret} is not usable: {why}");
-            let rule = failure::blocked(p, "register.secret-unusable", kind, Some("BMCCredentialError"), message);
+            let rule = failure::blocked(
+                p,
+                "register.secret-unusable",
+                kind,
+                Some("BMCCredentialError"),
+                message,
+            );
             Flow::Break(rule)
         }
-        Observed::Unknown { .. } => {
-            Flow::Break(p.wait("register.secret-unknown", format!("waiting to read Secret {secret}")))
-        }
+        Observed::Unknown { .. } => Flow::Break(p.wait(
+            "register.secret-unknown",
+            format!("waiting to read Secret {secret}"),
+        )),
     }
 }
 
@@ -211,7 +266,10 @@ fn accept(p: &mut Pass<'_>, version: &str) {
     p.status.tried_credentials = good.clone();
     p.status.good_credentials = good;
     p.own().bmc_address = Some(address.to_owned());
-    p.event("BMCAccessValidated", format!("the BMC at {address} accepted the credentials"));
+    p.event(
+        "BMCAccessValidated",
+        format!("the BMC at {address} accepted the credentials"),
+    );
     forgive(p);
 }
 
@@ -230,7 +288,9 @@ fn no_answer(p: &mut Pass<'_>, since: jiff::Timestamp, why: &str) -> crate::Rule
     let address = p.bmc_address();
     if p.state() != State::Registering {
         p.ask(Question::Bmc, p.policy.bmc_poll);
-        let message = format!("the BMC at {address} gives no usable answer to its new credentials, it is asked again: {why}");
+        let message = format!(
+            "the BMC at {address} gives no usable answer to its new credentials, it is asked again: {why}"
+        );
         return p.report("register.no-answer", "BMCUnreachable", message);
     }
     if let Flow::Break(rule) = failure::backoff(p) {
@@ -247,12 +307,17 @@ fn no_answer(p: &mut Pass<'_>, since: jiff::Timestamp, why: &str) -> crate::Rule
         return failure::fail(p, "register.unreachable", ErrorType::Registration, message);
     }
     p.watch(Question::Bmc);
-    p.wait("register.verify", format!("waiting for the BMC at {address} to answer"))
+    p.wait(
+        "register.verify",
+        format!("waiting for the BMC at {address} to answer"),
+    )
 }
 
 /// A boot MAC that the server does not have would wait for ever at the network boot.
 fn boot_mac(p: &mut Pass<'_>, facts: &BmcFacts) -> Flow {
-    let Some(mac) = p.host().spec.boot_mac_address.as_deref() else { return Flow::Continue(()) };
+    let Some(mac) = p.host().spec.boot_mac_address.as_deref() else {
+        return Flow::Continue(());
+    };
     let macs = &facts.system.macs;
     let found = macs.is_empty() || macs.iter().any(|m| m.eq_ignore_ascii_case(mac));
     if found || broken!(IgnoreBootMac) || p.state() != State::Registering {
@@ -264,5 +329,11 @@ fn boot_mac(p: &mut Pass<'_>, facts: &BmcFacts) -> Flow {
     );
     // NICs are read again now and then: a card may have been put in.
     p.ask(Question::Bmc, p.policy.bmc_poll);
-    Flow::Break(failure::blocked(p, "register.boot-mac", ErrorType::Registration, None, message))
+    Flow::Break(failure::blocked(
+        p,
+        "register.boot-mac",
+        ErrorType::Registration,
+        None,
+        message,
+    ))
 }

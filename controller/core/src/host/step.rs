@@ -59,7 +59,10 @@ const NAMES: &[(Step, &str)] = &[
 
 impl Step {
     pub(super) fn as_str(self) -> &'static str {
-        NAMES.iter().find(|(step, _)| *step == self).map_or("", |(_, name)| name)
+        NAMES
+            .iter()
+            .find(|(step, _)| *step == self)
+            .map_or("", |(_, name)| name)
     }
 
     /// What did not happen, when the step takes too long.

@@ -5,8 +5,8 @@
 use crate::{Observed, intent::BootDevice};
 use ipnet::Ipv4Net;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use steelyard_api::metal3::{BareMetalHost, HardwareData, HardwareDetails};
 
 #[derive(Clone, Debug)]
@@ -177,10 +177,16 @@ pub struct NodeFacts {
 #[serde(rename_all = "camelCase")]
 pub enum ImageFacts {
     /// Here and verified.
-    Ready { sha256: String, size: u64 },
+    Ready {
+        sha256: String,
+        size: u64,
+    },
     Fetching,
     /// 404, wrong checksum, unsupported format ...: the text names the URL and the fix.
-    Failed { message: String, at: Timestamp },
+    Failed {
+        message: String,
+        at: Timestamp,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,7 +9,10 @@ use steelyard_core::{
     Change, Decision, Ignorance, Observed, Wake,
     host::{
         decide,
-        view::{AgentFacts, BmcFacts, BootFacts, ClaimFacts, CredentialFacts, FabricFacts, HostView, ImageFacts, NodeFacts, Policy, Slots},
+        view::{
+            AgentFacts, BmcFacts, BootFacts, ClaimFacts, CredentialFacts, FabricFacts, HostView, ImageFacts,
+            NodeFacts, Policy, Slots,
+        },
         violations,
     },
     intent::HostIntent,
@@ -94,7 +97,9 @@ fn world(row: &Row) -> World {
             Value::String(address) => Ok(address.parse().unwrap()),
             other => Err(other["err"].as_str().unwrap_or("no address").to_owned()),
         },
-        slots: Slots { free: w["slots"].as_bool().unwrap_or(true) },
+        slots: Slots {
+            free: w["slots"].as_bool().unwrap_or(true),
+        },
     }
 }
 
@@ -108,7 +113,10 @@ fn fact<T: DeserializeOwned>(row: &Row, name: &str) -> Observed<T> {
     let text = |key: &str| found.get(key).and_then(Value::as_str).map(str::to_owned);
     let since = text("since").map_or(row.at.now, |t| t.parse().unwrap());
     let why = match (text("refused"), text("unreadable"), text("unreachable")) {
-        (Some(why), ..) => Ignorance::Refused { why, credentials: text("credentials").unwrap_or_default() },
+        (Some(why), ..) => Ignorance::Refused {
+            why,
+            credentials: text("credentials").unwrap_or_default(),
+        },
         (_, Some(why), _) => Ignorance::Unreadable(why),
         (.., Some(why)) => Ignorance::Unreachable(why),
         _ => return observed(&row.world, name, row.at),
@@ -120,22 +128,50 @@ fn shown(world: &World, d: &Decision<BareMetalHostStatus, HostIntent>, row: &Row
     let mut all = Map::new();
     all.insert("rule".into(), json!(d.rule.0));
     let before = plain(world.host.status.as_ref());
-    all.insert("status".into(), changed(&before, &plain(Some(&d.status))).unwrap_or(json!("unchanged")));
-    let writes: Vec<Value> = d.writes.iter().map(|w| match &w.change {
-        Change::Merge { patch, .. } => json!({ w.target.kind: patch }),
-        other => json!({ w.target.kind: other }),
-    }).collect();
-    let look: Vec<String> = d.look.iter().map(|l| format!("{:?} within {} s", l.what, l.within.as_secs())).collect();
-    let events: Vec<String> = d.events.iter().map(|e| {
-        format!("{}{}: {}", if e.warning { "Warning " } else { "" }, e.reason, e.message)
-    }).collect();
-    for (key, list) in [("writes", json!(writes)), ("intents", json!(d.intents)), ("look", json!(look)), ("events", json!(events))] {
+    all.insert(
+        "status".into(),
+        changed(&before, &plain(Some(&d.status))).unwrap_or(json!("unchanged")),
+    );
+    let writes: Vec<Value> = d
+        .writes
+        .iter()
+        .map(|w| match &w.change {
+            Change::Merge { patch, .. } => json!({ w.target.kind: patch }),
+            other => json!({ w.target.kind: other }),
+        })
+        .collect();
+    let look: Vec<String> = d
+        .look
+        .iter()
+        .map(|l| format!("{:?} within {} s", l.what, l.within.as_secs()))
+        .collect();
+    let events: Vec<String> = d
+        .events
+        .iter()
+        .map(|e| {
+            format!(
+                "{}{}: {}",
+                if e.warning { "Warning " } else { "" },
+                e.reason,
+                e.message
+            )
+        })
+        .collect();
+    for (key, list) in [
+        ("writes", json!(writes)),
+        ("intents", json!(d.intents)),
+        ("look", json!(look)),
+        ("events", json!(events)),
+    ] {
         if list != json!([]) {
             all.insert(key.into(), list);
         }
     }
     if let Wake::At(at) = d.wake {
-        all.insert("wake".into(), json!(format!("in {} s", at.duration_since(row.at.now).as_secs())));
+        all.insert(
+            "wake".into(),
+            json!(format!("in {} s", at.duration_since(row.at.now).as_secs())),
+        );
     }
     Value::Object(all)
 }
@@ -143,10 +179,23 @@ fn shown(world: &World, d: &Decision<BareMetalHostStatus, HostIntent>, row: &Row
 /// A status for people: conditions as a map of lines, without the times that every decision sets.
 fn plain(status: Option<&BareMetalHostStatus>) -> Value {
     let mut value = serde_json::to_value(status.cloned().unwrap_or_default()).unwrap();
-    let conditions: Map<String, Value> = value["conditions"].as_array().into_iter().flatten().map(|c| {
-        let text = |key: &str| c[key].as_str().unwrap_or_default().to_owned();
-        (text("type"), json!(format!("{} {}: {}", text("status"), text("reason"), text("message"))))
-    }).collect();
+    let conditions: Map<String, Value> = value["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|c| {
+            let text = |key: &str| c[key].as_str().unwrap_or_default().to_owned();
+            (
+                text("type"),
+                json!(format!(
+                    "{} {}: {}",
+                    text("status"),
+                    text("reason"),
+                    text("message")
+                )),
+            )
+        })
+        .collect();
     let fields = value.as_object_mut().unwrap();
     fields.remove("lastUpdated");
     // A row may begin without conditions; then they would drown what it is about.
@@ -159,14 +208,19 @@ fn changed(before: &Value, after: &Value) -> Option<Value> {
     if before == after {
         return None;
     }
-    let (Value::Object(old), Value::Object(new)) = (before, after) else { return Some(after.clone()) };
+    let (Value::Object(old), Value::Object(new)) = (before, after) else {
+        return Some(after.clone());
+    };
     let mut patch = Map::new();
     for (key, value) in new {
         if key == "conditions" {
             let told = value.as_object().into_iter().flatten().filter(|(kind, line)| {
                 let line = line.as_str().unwrap_or_default();
                 old["conditions"].get(kind.as_str()).and_then(Value::as_str) != Some(line)
-                    && matches!(kind.as_str(), "Ready" | "AvailableForProvisioning" | "Manageable" | "Joined")
+                    && matches!(
+                        kind.as_str(),
+                        "Ready" | "AvailableForProvisioning" | "Manageable" | "Joined"
+                    )
             });
             let told: Map<String, Value> = told.map(|(k, v)| (k.clone(), v.clone())).collect();
             if !told.is_empty() {

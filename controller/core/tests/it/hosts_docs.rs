@@ -12,11 +12,19 @@ fn states_are_documented() {
         std::fs::write(&path, &page).unwrap();
     }
     let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(found == page, "{} is not what the table says; INSTA_UPDATE=always writes it anew", path.display());
+    assert!(
+        found == page,
+        "{} is not what the table says; INSTA_UPDATE=always writes it anew",
+        path.display()
+    );
 }
 
 fn name(state: &str) -> String {
-    if state.is_empty() { "(new)".into() } else { state.into() }
+    if state.is_empty() {
+        "(new)".into()
+    } else {
+        state.into()
+    }
 }
 
 fn page() -> String {
@@ -37,11 +45,25 @@ fn page() -> String {
     }
     // The ways out of a detached host would hide all others; the table below has them.
     for t in TRANSITIONS.iter().filter(|t| t.rule != "delete.detached") {
-        writeln!(out, "    {} --> {}: {}", ids[t.from.as_str()], ids[t.to.as_str()], t.rule).unwrap();
+        writeln!(
+            out,
+            "    {} --> {}: {}",
+            ids[t.from.as_str()],
+            ids[t.to.as_str()],
+            t.rule
+        )
+        .unwrap();
     }
     out.push_str("```\n\n| from | to | rule |\n|---|---|---|\n");
     for t in TRANSITIONS {
-        writeln!(out, "| {} | {} | `{}` |", name(t.from.as_str()), name(t.to.as_str()), t.rule).unwrap();
+        writeln!(
+            out,
+            "| {} | {} | `{}` |",
+            name(t.from.as_str()),
+            name(t.to.as_str()),
+            t.rule
+        )
+        .unwrap();
     }
     out
 }

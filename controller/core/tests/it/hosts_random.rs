@@ -5,14 +5,16 @@ use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::fmt::Debug;
-use steelyard_api::metal3::{BareMetalHost, ClaimRecord, ErrorType, HardwareDetails, ProvisioningState, Storage, WipedDisk};
+use steelyard_api::metal3::{
+    BareMetalHost, ClaimRecord, ErrorType, HardwareDetails, ProvisioningState, Storage, WipedDisk,
+};
 use steelyard_core::{
     Change, Ignorance, Jitter, Moment, Observed,
     host::{
         decide,
         view::{
-            AgentFacts, BmcFacts, BootFacts, ClaimFacts, CredentialFacts, FabricFacts, ImageFacts, JobFacts, JobState,
-            NodeFacts, Policy, Power, Slots, SystemFacts,
+            AgentFacts, BmcFacts, BootFacts, ClaimFacts, CredentialFacts, FabricFacts, ImageFacts, JobFacts,
+            JobState, NodeFacts, Policy, Power, Slots, SystemFacts,
         },
         violations,
     },
@@ -42,13 +44,24 @@ impl Choices {
     }
     fn fact<T>(&mut self, make: impl FnOnce(&mut Self) -> T) -> Observed<T> {
         let why = match self.below(8) {
-            0..4 => return Observed::Known { at: now(), value: make(self) },
+            0..4 => {
+                return Observed::Known {
+                    at: now(),
+                    value: make(self),
+                };
+            }
             4 => Ignorance::Unreachable("no route".into()),
             5 => Ignorance::Unreadable("no JSON".into()),
-            6 => Ignorance::Refused { why: "go away".into(), credentials: self.of(&["7", "8"]).into() },
+            6 => Ignorance::Refused {
+                why: "go away".into(),
+                credentials: self.of(&["7", "8"]).into(),
+            },
             _ => Ignorance::NotAsked,
         };
-        Observed::Unknown { since: self.time(), why }
+        Observed::Unknown {
+            since: self.time(),
+            why,
+        }
     }
 }
 
@@ -57,8 +70,24 @@ fn now() -> Timestamp {
 }
 
 const STEPS: [&str; 18] = [
-    "off", "home", "boot", "agent", "write", "erase", "shutdown", "move", "disk", "join", "restore", "verify", "image",
-    "power-off-soft", "power-off", "power-on", "leave", "no such step",
+    "off",
+    "home",
+    "boot",
+    "agent",
+    "write",
+    "erase",
+    "shutdown",
+    "move",
+    "disk",
+    "join",
+    "restore",
+    "verify",
+    "image",
+    "power-off-soft",
+    "power-off",
+    "power-on",
+    "leave",
+    "no such step",
 ];
 
 fn world(c: &mut Choices) -> World {
@@ -68,14 +97,22 @@ fn world(c: &mut Choices) -> World {
             namespace: "p".into(),
             name: "c".into(),
             uid: "cu".into(),
-            network: c.maybe(|_| NetworkName { name: "tenant".into(), create: true }),
+            network: c.maybe(|_| NetworkName {
+                name: "tenant".into(),
+                create: true,
+            }),
             joins: c.yes(),
             deleting: c.yes(),
         }),
         credentials: c.fact(|c| match c.below(4) {
             0 | 1 => CredentialFacts::Version(c.of(&["7", "8"]).into()),
-            2 => CredentialFacts::Missing { secret: "a-bmc".into() },
-            _ => CredentialFacts::Unusable { secret: "a-bmc".into(), why: "no password".into() },
+            2 => CredentialFacts::Missing {
+                secret: "a-bmc".into(),
+            },
+            _ => CredentialFacts::Unusable {
+                secret: "a-bmc".into(),
+                why: "no password".into(),
+            },
         }),
         bmc: c.fact(|c| BmcFacts {
             credentials: c.of(&["7", "8"]).into(),
@@ -83,7 +120,11 @@ fn world(c: &mut Choices) -> World {
             boot: c.of(&[None, Some(BootDevice::NetworkOnce), Some(BootDevice::Disk)]),
             os_running: c.of(&[None, Some(true), Some(false)]),
             system: SystemFacts {
-                macs: c.of(&[vec![], vec!["02:00:00:00:00:01".to_owned()], vec!["02:00:00:00:00:02".to_owned()]]),
+                macs: c.of(&[
+                    vec![],
+                    vec!["02:00:00:00:00:01".to_owned()],
+                    vec!["02:00:00:00:00:02".to_owned()],
+                ]),
                 ..SystemFacts::default()
             },
         }),
@@ -94,21 +135,40 @@ fn world(c: &mut Choices) -> World {
             script_at: c.maybe(Choices::time),
         },
         agent: c.fact(agent),
-        fabric: c.below(4).ne(&0).then(|| c.fact(|c| FabricFacts {
-            networks: c.of(&[
-                vec!["home".to_owned()], vec!["tenant".to_owned()], vec![], vec!["home".to_owned(), "tenant".to_owned()],
-            ]),
-            converged: c.below(3) > 0,
-            mismatch: c.maybe(|_| "port swp5 carries another VLAN".into()),
-        })),
-        node: c.fact(|c| NodeFacts { exists: c.yes(), ready: c.yes(), uid: None }),
+        fabric: c.below(4).ne(&0).then(|| {
+            c.fact(|c| FabricFacts {
+                networks: c.of(&[
+                    vec!["home".to_owned()],
+                    vec!["tenant".to_owned()],
+                    vec![],
+                    vec!["home".to_owned(), "tenant".to_owned()],
+                ]),
+                converged: c.below(3) > 0,
+                mismatch: c.maybe(|_| "port swp5 carries another VLAN".into()),
+            })
+        }),
+        node: c.fact(|c| NodeFacts {
+            exists: c.yes(),
+            ready: c.yes(),
+            uid: None,
+        }),
         image: c.fact(|c| match c.below(3) {
-            0 => ImageFacts::Ready { sha256: "ab".into(), size: 1 },
+            0 => ImageFacts::Ready {
+                sha256: "ab".into(),
+                size: 1,
+            },
             1 => ImageFacts::Fetching,
-            _ => ImageFacts::Failed { message: "404".into(), at: c.time() },
+            _ => ImageFacts::Failed {
+                message: "404".into(),
+                at: c.time(),
+            },
         }),
         hardware_data: None,
-        boot_address: if c.yes() { Err("the range is used up".into()) } else { Ok("192.168.100.10/24".parse().unwrap()) },
+        boot_address: if c.yes() {
+            Err("the range is used up".into())
+        } else {
+            Ok("192.168.100.10/24".parse().unwrap())
+        },
         slots: Slots { free: !c.yes() },
         host,
     }
@@ -125,13 +185,29 @@ fn agent(c: &mut Choices) -> AgentFacts {
             kind: c.of(&["write", "erase", "power-off"]).into(),
             state: match c.below(4) {
                 0 => JobState::Running,
-                1 => JobState::Failed { kind: "Oops".into(), message: "no".into() },
+                1 => JobState::Failed {
+                    kind: "Oops".into(),
+                    message: "no".into(),
+                },
                 _ => JobState::Succeeded {
                     wiped: c.of(&[
                         vec![],
-                        vec![WipedDisk { serial: "D1".into(), verified: true, verified_bytes: 4, ..WipedDisk::default() }],
-                        vec![WipedDisk { serial: "D1".into(), ..WipedDisk::default() }],
-                        vec![WipedDisk { serial: "D2".into(), verified: true, verified_bytes: 4, ..WipedDisk::default() }],
+                        vec![WipedDisk {
+                            serial: "D1".into(),
+                            verified: true,
+                            verified_bytes: 4,
+                            ..WipedDisk::default()
+                        }],
+                        vec![WipedDisk {
+                            serial: "D1".into(),
+                            ..WipedDisk::default()
+                        }],
+                        vec![WipedDisk {
+                            serial: "D2".into(),
+                            verified: true,
+                            verified_bytes: 4,
+                            ..WipedDisk::default()
+                        }],
                     ]),
                 },
             },
@@ -141,8 +217,14 @@ fn agent(c: &mut Choices) -> AgentFacts {
 }
 
 fn hardware() -> HardwareDetails {
-    let disk = Storage { serial_number: Some("D1".into()), ..Storage::default() };
-    HardwareDetails { storage: vec![disk], ..HardwareDetails::default() }
+    let disk = Storage {
+        serial_number: Some("D1".into()),
+        ..Storage::default()
+    };
+    HardwareDetails {
+        storage: vec![disk],
+        ..HardwareDetails::default()
+    }
 }
 
 fn host(c: &mut Choices) -> BareMetalHost {
@@ -154,10 +236,12 @@ fn host(c: &mut Choices) -> BareMetalHost {
     meta.resource_version = Some("1".into());
     meta.generation = Some(c.of(&[1, 2]));
     meta.finalizers = c.maybe(|_| vec!["other".to_owned(), "baremetalhost.metal3.io".to_owned()]);
-    meta.deletion_timestamp =
-        c.maybe(|c| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(c.time()));
+    meta.deletion_timestamp = c.maybe(|c| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(c.time()));
     let annotations: [(&str, &[&str]); 8] = [
-        ("baremetalhost.metal3.io/detached", &["", "{\"force\":true}", "{\"deleteAction\":\"delay\"}"]),
+        (
+            "baremetalhost.metal3.io/detached",
+            &["", "{\"force\":true}", "{\"deleteAction\":\"delay\"}"],
+        ),
         ("reboot.metal3.io", &["", "{\"mode\":\"hard\"}", "{"]),
         ("reboot.metal3.io/x", &[""]),
         ("inspect.metal3.io", &["", "disabled"]),
@@ -168,15 +252,24 @@ fn host(c: &mut Choices) -> BareMetalHost {
     ];
     for (key, values) in annotations {
         if c.below(6) == 1 {
-            meta.annotations.get_or_insert_default().insert(key.into(), c.of(values).into());
+            meta.annotations
+                .get_or_insert_default()
+                .insert(key.into(), c.of(values).into());
         }
     }
     spec(c, &mut host);
     if c.yes() {
-        let claim = ClaimRecord { namespace: "p".into(), name: "c".into(), uid: "cu".into() };
+        let claim = ClaimRecord {
+            namespace: "p".into(),
+            name: "c".into(),
+            uid: "cu".into(),
+        };
         let patch = json!({"spec": {"image": {"url": "http://x"}, "online": true}});
         let record = RestoreRecord::capture(claim, &BareMetalHost::default(), &patch);
-        host.metadata.annotations.get_or_insert_default().insert(RESTORE_ANNOTATION.into(), record.to_annotation());
+        host.metadata
+            .annotations
+            .get_or_insert_default()
+            .insert(RESTORE_ANNOTATION.into(), record.to_annotation());
     }
     status(c, &mut host);
     host
@@ -212,7 +305,8 @@ fn status(c: &mut Choices, host: &mut BareMetalHost) {
     if c.below(8) == 7 {
         return;
     }
-    let good = json!({"credentials": {"name": "a-bmc", "namespace": "n"}, "credentialsVersion": c.of(&["7", "8"])});
+    let good =
+        json!({"credentials": {"name": "a-bmc", "namespace": "n"}, "credentialsVersion": c.of(&["7", "8"])});
     let mut status = json!({
         "operationalStatus": c.of(&["OK", "error", "detached", "delayed", ""]),
         "errorMessage": "", "poweredOn": c.yes(), "errorCount": c.of(&[0, 1, 4, 9]), "provisioningFailCount": c.of(&[0, 3]),
@@ -272,7 +366,15 @@ fn saved(world: &World, at: Moment, policy: &Policy) -> (World, String) {
 }
 
 fn policies() -> [Policy; 2] {
-    [policy(), Policy { home_network: None, metadata_clean: true, max_provisioning_retries: 2, ..policy() }]
+    [
+        policy(),
+        Policy {
+            home_network: None,
+            metadata_clean: true,
+            max_provisioning_retries: 2,
+            ..policy()
+        },
+    ]
 }
 
 proptest! {
@@ -326,10 +428,18 @@ fn changed(before: &Value, after: &Value) -> String {
     match (before, after) {
         (Value::Object(old), Value::Object(new)) => {
             let keys = old.keys().chain(new.keys().filter(|k| !old.contains_key(*k)));
-            keys.map(|k| (k, changed(&old.get(k).cloned().unwrap_or_default(), &new.get(k).cloned().unwrap_or_default())))
-                .filter(|(_, text)| !text.is_empty())
-                .map(|(k, text)| format!("{k}: {text} "))
-                .collect()
+            keys.map(|k| {
+                (
+                    k,
+                    changed(
+                        &old.get(k).cloned().unwrap_or_default(),
+                        &new.get(k).cloned().unwrap_or_default(),
+                    ),
+                )
+            })
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(k, text)| format!("{k}: {text} "))
+            .collect()
         }
         _ if before == after => String::new(),
         _ => format!("{before} => {after}"),

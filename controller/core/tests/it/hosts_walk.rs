@@ -7,7 +7,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use steelyard_api::metal3::{
-    BareMetalHost, BareMetalHostStatus, ClaimRecord, HardwareDetails, ProvisioningState as State, Storage, WipedDisk,
+    BareMetalHost, BareMetalHostStatus, ClaimRecord, HardwareDetails, ProvisioningState as State, Storage,
+    WipedDisk,
 };
 use steelyard_core::{
     Change, Decision, Ignorance, Jitter, Moment, Observed, Question, Wake,
@@ -15,8 +16,8 @@ use steelyard_core::{
     host::{
         TRANSITIONS, decide,
         view::{
-            AgentFacts, BmcFacts, BootFacts, ClaimFacts, CredentialFacts, FabricFacts, ImageFacts, JobFacts, JobState,
-            NodeFacts, Policy, Power, Slots, SystemFacts,
+            AgentFacts, BmcFacts, BootFacts, ClaimFacts, CredentialFacts, FabricFacts, ImageFacts, JobFacts,
+            JobState, NodeFacts, Policy, Power, Slots, SystemFacts,
         },
         violations,
     },
@@ -32,7 +33,10 @@ pub(crate) fn policy() -> Policy {
     Policy {
         home_network: Some(HOME.into()),
         metadata_clean: false,
-        backoff: Backoff { first: s(10), cap: s(100) },
+        backoff: Backoff {
+            first: s(10),
+            cap: s(100),
+        },
         inspect_within: s(60),
         agent_within: s(60),
         write_within: s(60),
@@ -87,8 +91,14 @@ enum Act {
 }
 
 const FAULTS: [Act; 8] = [
-    Act::BmcSilent, Act::FabricSilent, Act::AgentDies, Act::JobFails, Act::ButtonPressed, Act::Amnesia,
-    Act::PortStrays, Act::BootFails,
+    Act::BmcSilent,
+    Act::FabricSilent,
+    Act::AgentDies,
+    Act::JobFails,
+    Act::ButtonPressed,
+    Act::Amnesia,
+    Act::PortStrays,
+    Act::BootFails,
 ];
 
 /// The rack in miniature, and what the controller knows of it.
@@ -162,7 +172,10 @@ impl Rack {
             match known {
                 Known::Yes => Observed::Known { value, at: now },
                 Known::NotAsked => Observed::not_asked(now),
-                Known::Silent(since) => Observed::Unknown { since, why: Ignorance::Unreachable("no route".into()) },
+                Known::Silent(since) => Observed::Unknown {
+                    since,
+                    why: Ignorance::Unreachable("no route".into()),
+                },
             }
         }
         let agent = match &self.runs {
@@ -172,7 +185,10 @@ impl Rack {
                     operation: operation.clone(),
                     heartbeat_at: Some(self.now),
                     inventory: Some(HardwareDetails {
-                        storage: vec![Storage { serial_number: Some("D1".into()), ..Storage::default() }],
+                        storage: vec![Storage {
+                            serial_number: Some("D1".into()),
+                            ..Storage::default()
+                        }],
                         ..HardwareDetails::default()
                     }),
                     job: self.job.clone(),
@@ -188,28 +204,61 @@ impl Rack {
                 namespace: "p".into(),
                 name: "c".into(),
                 uid: "cu".into(),
-                network: Some(NetworkName { name: TENANT.into(), create: true }),
+                network: Some(NetworkName {
+                    name: TENANT.into(),
+                    create: true,
+                }),
                 joins: true,
                 deleting: self.user != User::Asked,
             }),
-            credentials: Observed::Known { value: CredentialFacts::Version("7".into()), at: self.now },
-            bmc: fact(self.bmc, self.now, BmcFacts {
-                credentials: "7".into(),
-                power: if self.power { Power::On } else { Power::Off },
-                boot: self.boot,
-                os_running: None,
-                system: SystemFacts { macs: vec!["02:00:00:00:00:01".into()], ..SystemFacts::default() },
-            }),
-            boot: BootFacts { published: self.plan.clone(), ..BootFacts::default() },
+            credentials: Observed::Known {
+                value: CredentialFacts::Version("7".into()),
+                at: self.now,
+            },
+            bmc: fact(
+                self.bmc,
+                self.now,
+                BmcFacts {
+                    credentials: "7".into(),
+                    power: if self.power { Power::On } else { Power::Off },
+                    boot: self.boot,
+                    os_running: None,
+                    system: SystemFacts {
+                        macs: vec!["02:00:00:00:00:01".into()],
+                        ..SystemFacts::default()
+                    },
+                },
+            ),
+            boot: BootFacts {
+                published: self.plan.clone(),
+                ..BootFacts::default()
+            },
             agent,
-            fabric: Some(fact(self.fabric, self.now, FabricFacts {
-                networks: self.network.clone().into_iter().collect(),
-                converged: true,
-                mismatch: None,
-            })),
-            node: Observed::Known { value: NodeFacts { exists: self.node, ready: self.node, uid: None }, at: self.now },
+            fabric: Some(fact(
+                self.fabric,
+                self.now,
+                FabricFacts {
+                    networks: self.network.clone().into_iter().collect(),
+                    converged: true,
+                    mismatch: None,
+                },
+            )),
+            node: Observed::Known {
+                value: NodeFacts {
+                    exists: self.node,
+                    ready: self.node,
+                    uid: None,
+                },
+                at: self.now,
+            },
             image: if self.image {
-                Observed::Known { value: ImageFacts::Ready { sha256: "ab".into(), size: 1 }, at: self.now }
+                Observed::Known {
+                    value: ImageFacts::Ready {
+                        sha256: "ab".into(),
+                        size: 1,
+                    },
+                    at: self.now,
+                }
             } else {
                 Observed::not_asked(self.now)
             },
@@ -263,9 +312,18 @@ impl Rack {
         let before = self.clone();
         let world = self.world();
         let roll = self.now.as_second() as u64;
-        let d = decide(&world.view(), &policy(), Moment { now: self.now, jitter: Jitter(roll) });
-        let mut wrong: Vec<String> =
-            violations(&world.view(), &d).iter().map(|v| format!("{}: {}", v.invariant, v.detail)).collect();
+        let d = decide(
+            &world.view(),
+            &policy(),
+            Moment {
+                now: self.now,
+                jitter: Jitter(roll),
+            },
+        );
+        let mut wrong: Vec<String> = violations(&world.view(), &d)
+            .iter()
+            .map(|v| format!("{}: {}", v.invariant, v.detail))
+            .collect();
         let (from, to) = (self.status().provisioning.state, d.status.provisioning.state);
         if from != to {
             seen.insert((from, to, d.rule.0));
@@ -329,7 +387,11 @@ impl Rack {
         };
         // The executor looks for the job before it starts one.
         if self.job.as_ref().is_none_or(|j| j.kind != kind) {
-            self.job = Some(JobFacts { operation: operation.into(), kind: kind.into(), state: JobState::Running });
+            self.job = Some(JobFacts {
+                operation: operation.into(),
+                kind: kind.into(),
+                state: JobState::Running,
+            });
         }
     }
 
@@ -340,7 +402,12 @@ impl Rack {
         {
             let wiped = if job.kind == "erase" {
                 self.dirty = false;
-                vec![WipedDisk { serial: "D1".into(), verified: true, verified_bytes: 9, ..WipedDisk::default() }]
+                vec![WipedDisk {
+                    serial: "D1".into(),
+                    verified: true,
+                    verified_bytes: 9,
+                    ..WipedDisk::default()
+                }]
             } else {
                 self.dirty = true;
                 Vec::new()
@@ -409,13 +476,17 @@ impl Rack {
             }
             Act::JobFails => {
                 if let Some(job) = &mut self.job {
-                    job.state = JobState::Failed { kind: "Oops".into(), message: "a disk said no".into() };
+                    job.state = JobState::Failed {
+                        kind: "Oops".into(),
+                        message: "a disk said no".into(),
+                    };
                 }
             }
             Act::ButtonPressed if self.power => self.switch_off(),
             Act::ButtonPressed => self.switch_on(),
             Act::Amnesia => {
-                (self.plan, self.image, self.bmc, self.fabric) = (None, false, Known::NotAsked, Known::NotAsked);
+                (self.plan, self.image, self.bmc, self.fabric) =
+                    (None, false, Known::NotAsked, Known::NotAsked);
             }
             Act::PortStrays => self.network = Some("stray".into()),
             Act::BootFails => self.next_boot_fails = true,
@@ -432,7 +503,11 @@ impl Rack {
                 "consumerRef": {"apiVersion": "storage.loft.sh/v1", "kind": "NodeClaim", "name": "c", "namespace": "p", "uid": "cu"},
             },
         });
-        let claim = ClaimRecord { namespace: "p".into(), name: "c".into(), uid: "cu".into() };
+        let claim = ClaimRecord {
+            namespace: "p".into(),
+            name: "c".into(),
+            uid: "cu".into(),
+        };
         let record = RestoreRecord::capture(claim, &self.host, &patch);
         patch["metadata"]["annotations"][RESTORE_ANNOTATION] = json!(record.to_annotation());
         self.patch(&patch);
@@ -458,7 +533,12 @@ impl Rack {
                     && clean
                     && spec == original_spec()
                     && labels.len() == 1
-                    && self.host.metadata.annotations.as_ref().is_none_or(|a| a.is_empty())
+                    && self
+                        .host
+                        .metadata
+                        .annotations
+                        .as_ref()
+                        .is_none_or(|a| a.is_empty())
             }
             // Power is held by `deleted-means-off`: whoever presses the button afterwards is not our concern.
             User::Deleted => self.gone && !self.dirty,
@@ -471,26 +551,77 @@ impl Rack {
         let own = status.steelyard.clone().unwrap_or_default();
         let operation = own.operation.as_ref().map(|o| o.id.clone());
         let age = |at: Option<Timestamp>| {
-            at.map(|at| self.now.duration_since(at).as_secs()).map(|s| [60, 120, 180].iter().filter(|l| s >= **l).count())
+            at.map(|at| self.now.duration_since(at).as_secs())
+                .map(|s| [60, 120, 180].iter().filter(|l| s >= **l).count())
         };
         let due = own.retry_at.map(|at| at <= self.now);
         let agent = match &self.runs {
             Runs::Agent(id) => Some(operation.as_ref() == Some(id)),
             _ => None,
         };
-        let job = self.job.as_ref().map(|j| (operation.as_ref() == Some(&j.operation), &j.kind, &j.state));
-        let silent = |known| matches!(known, Known::Silent(_)).then_some("silent").unwrap_or(if known == Known::Yes { "known" } else { "?" });
-        let conditions: Vec<_> =
-            status.conditions.iter().filter(|c| c.kind == "Joined").map(|c| (&c.status, &c.reason)).collect();
+        let job = self
+            .job
+            .as_ref()
+            .map(|j| (operation.as_ref() == Some(&j.operation), &j.kind, &j.state));
+        let silent = |known| {
+            matches!(known, Known::Silent(_))
+                .then_some("silent")
+                .unwrap_or(if known == Known::Yes { "known" } else { "?" })
+        };
+        let conditions: Vec<_> = status
+            .conditions
+            .iter()
+            .filter(|c| c.kind == "Joined")
+            .map(|c| (&c.status, &c.reason))
+            .collect();
         format!(
             "{:?}",
             (
-                (status.provisioning.state, &own.step, age(own.step_since), operation.is_some(), due, status.error_type),
-                (status.error_count.min(5), own.attempts, own.wipe.map(|w| w.skipped), own.home_network, conditions),
-                (self.gone, self.power, self.boot, &self.runs == &Runs::System, agent, job, &self.network, self.dirty),
-                (self.plan.is_some(), self.plan == operation, self.image, self.node, self.user, silent(self.bmc), silent(self.fabric)),
-                (self.next_boot_fails, self.faults_left, self.host.metadata.annotations.is_some(), self.claimed()),
-                (self.host.spec.image.is_some(), self.host.metadata.finalizers.is_some(), status.powered_on),
+                (
+                    status.provisioning.state,
+                    &own.step,
+                    age(own.step_since),
+                    operation.is_some(),
+                    due,
+                    status.error_type
+                ),
+                (
+                    status.error_count.min(5),
+                    own.attempts,
+                    own.wipe.map(|w| w.skipped),
+                    own.home_network,
+                    conditions
+                ),
+                (
+                    self.gone,
+                    self.power,
+                    self.boot,
+                    &self.runs == &Runs::System,
+                    agent,
+                    job,
+                    &self.network,
+                    self.dirty
+                ),
+                (
+                    self.plan.is_some(),
+                    self.plan == operation,
+                    self.image,
+                    self.node,
+                    self.user,
+                    silent(self.bmc),
+                    silent(self.fabric)
+                ),
+                (
+                    self.next_boot_fails,
+                    self.faults_left,
+                    self.host.metadata.annotations.is_some(),
+                    self.claimed()
+                ),
+                (
+                    self.host.spec.image.is_some(),
+                    self.host.metadata.finalizers.is_some(),
+                    status.powered_on
+                ),
                 (own.failed_generation == self.host.metadata.generation, &own.rule),
             )
         )
@@ -507,20 +638,29 @@ pub(crate) struct Walk {
 /// Walks everything that can happen, up to `faults` of them; stops at the first `enough` findings.
 pub(crate) fn walk(faults: u8, enough: usize) -> Walk {
     let start = Rack::new(faults);
-    let mut places: HashMap<String, (Option<(String, Act)>, bool)> = HashMap::from([(start.key(), (None, start.at_goal()))]);
+    let mut places: HashMap<String, (Option<(String, Act)>, bool)> =
+        HashMap::from([(start.key(), (None, start.at_goal()))]);
     let mut ticks: HashMap<String, String> = HashMap::new();
     let mut todo = VecDeque::from([start]);
-    let mut found = Walk { wrong: Vec::new(), transitions: BTreeSet::new(), places: 0 };
+    let mut found = Walk {
+        wrong: Vec::new(),
+        transitions: BTreeSet::new(),
+        places: 0,
+    };
     while let Some(here) = todo.pop_front() {
         let key = here.key();
-        let acts = [Act::Tick, Act::Ask, Act::Release, Act::Delete].into_iter().chain(FAULTS);
+        let acts = [Act::Tick, Act::Ask, Act::Release, Act::Delete]
+            .into_iter()
+            .chain(FAULTS);
         for act in acts.filter(|act| here.may(*act)) {
             let mut next = here.clone();
             if act == Act::Tick {
                 let wrong = next.tick(&mut found.transitions);
                 for what in wrong {
                     if !found.wrong.iter().any(|w| w.starts_with(&what)) {
-                        found.wrong.push(format!("{what}\n  after {}", story(&places, &key)));
+                        found
+                            .wrong
+                            .push(format!("{what}\n  after {}", story(&places, &key)));
                     }
                 }
                 ticks.insert(key.clone(), next.key());
@@ -559,7 +699,10 @@ pub(crate) fn walk(faults: u8, enough: usize) -> Walk {
         if arrives {
             good.extend(trail);
         } else if found.wrong.len() < enough {
-            found.wrong.push(format!("no way to the goal from {at}\n  after {}", story(&places, place)));
+            found.wrong.push(format!(
+                "no way to the goal from {at}\n  after {}",
+                story(&places, place)
+            ));
         }
     }
     found
@@ -592,18 +735,38 @@ fn everything_reachable_is_right_and_leads_home() {
     let _whole = crate::hosts::whole();
     let found = walk(1, 8);
     assert!(found.wrong.is_empty(), "{}", found.wrong.join("\n\n"));
-    assert!(found.places > 1000, "only {} places: the walk went nowhere", found.places);
+    assert!(
+        found.places > 1000,
+        "only {} places: the walk went nowhere",
+        found.places
+    );
     for (from, to, rule) in &found.transitions {
-        let known = TRANSITIONS.iter().any(|t| t.from == *from && t.to == *to && t.rule == *rule);
+        let known = TRANSITIONS
+            .iter()
+            .any(|t| t.from == *from && t.to == *to && t.rule == *rule);
         assert!(known, "{from} -> {to} by {rule}");
     }
     // The way there and back, and every way out of it.
     for rule in [
-        "host.bmc-given", "register.done", "inspect.done", "prepare.done", "available.image-wanted", "provision.joined",
-        "provision.cancelled", "provisioned.image-gone", "deprovision.done", "delete.unregistered", "delete.power-off",
-        "delete.deprovision", "delete.deprovisioned", "delete.off",
+        "host.bmc-given",
+        "register.done",
+        "inspect.done",
+        "prepare.done",
+        "available.image-wanted",
+        "provision.joined",
+        "provision.cancelled",
+        "provisioned.image-gone",
+        "deprovision.done",
+        "delete.unregistered",
+        "delete.power-off",
+        "delete.deprovision",
+        "delete.deprovisioned",
+        "delete.off",
     ] {
-        assert!(found.transitions.iter().any(|(_, _, r)| *r == rule), "{rule} was never reached");
+        assert!(
+            found.transitions.iter().any(|(_, _, r)| *r == rule),
+            "{rule} was never reached"
+        );
     }
 }
 
@@ -615,7 +778,9 @@ fn broken_rules_are_noticed() {
     if std::env::var_os("INSTA_UPDATE").is_some() {
         return; // A broken rule must not become an expectation.
     }
-    let _alone = crate::hosts::MUTANTS.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _alone = crate::hosts::MUTANTS
+        .write()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     for mutant in Mutant::ALL.iter().copied() {
         select(Some(mutant));
         let rows = std::panic::catch_unwind(crate::hosts::check_rows);

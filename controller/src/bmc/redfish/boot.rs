@@ -26,7 +26,10 @@ pub(super) async fn network_once(
 pub(super) async fn disk(talk: &mut Conversation, system: &mut System) -> Result<(), BmcError> {
     let document = system.document(talk).await?;
     match set(talk, &document, &["Hdd"], "Continuous").await {
-        Err(BmcError::Answer { status: StatusCode::BAD_REQUEST, .. }) => {
+        Err(BmcError::Answer {
+            status: StatusCode::BAD_REQUEST,
+            ..
+        }) => {
             let document = system.document(talk).await?;
             set(talk, &document, &["Hdd"], "Once").await
         }
@@ -40,11 +43,19 @@ async fn set(
     wanted: &[&str],
     enabled: &str,
 ) -> Result<(), BmcError> {
-    let read: ComputerSystem = document.read().map_err(|why| talk.unreadable(&document.path, why))?;
+    let read: ComputerSystem = document
+        .read()
+        .map_err(|why| talk.unreadable(&document.path, why))?;
     let boot = read.boot.unwrap_or_default();
     let target = choose(&boot, wanted).ok_or_else(|| {
         let offers = boot.targets.clone().unwrap_or_default().join(", ");
-        talk.unreadable(&document.path, format!("it can boot from {offers}, and from none of {}", wanted.join(", ")))
+        talk.unreadable(
+            &document.path,
+            format!(
+                "it can boot from {offers}, and from none of {}",
+                wanted.join(", ")
+            ),
+        )
     })?;
     let is = |field: &Option<String>, want: &str| field.as_deref() == Some(want);
     // Our boot services speak UEFI only.
@@ -73,8 +84,13 @@ fn choose<'a>(boot: &Boot, wanted: &[&'a str]) -> Option<&'a str> {
 
 /// Where the BMC keeps pending settings, if boot settings belong there.
 async fn settings(talk: &mut Conversation, document: &Document) -> Result<Option<Document>, BmcError> {
-    let Some(path) = document.link("/@Redfish.Settings/SettingsObject") else { return Ok(None) };
+    let Some(path) = document.link("/@Redfish.Settings/SettingsObject") else {
+        return Ok(None);
+    };
     let settings = talk.get(&path).await?;
-    let has = settings.body.pointer("/Boot/BootSourceOverrideTarget").is_some_and(|v: &Value| !v.is_null());
+    let has = settings
+        .body
+        .pointer("/Boot/BootSourceOverrideTarget")
+        .is_some_and(|v: &Value| !v.is_null());
     Ok(has.then_some(settings))
 }

@@ -19,7 +19,10 @@ const TOKEN: &str = "X-Auth-Token";
 
 #[derive(Clone)]
 enum Auth {
-    Session { token: HeaderValue, path: Option<String> },
+    Session {
+        token: HeaderValue,
+        path: Option<String>,
+    },
     Basic(HeaderValue),
 }
 
@@ -84,29 +87,45 @@ impl Conversation {
         tags.push(None);
         let what = format!("PATCH {}", read.path);
         for tag in &tags {
-            let response = self.request(Method::PATCH, &read.path, Some(body), tag.as_deref()).await?;
+            let response = self
+                .request(Method::PATCH, &read.path, Some(body), tag.as_deref())
+                .await?;
             if response.status() != StatusCode::PRECONDITION_FAILED {
                 return self.accepted(&what, response);
             }
         }
         let why = "no form of the resource's own ETag is accepted".to_owned();
-        Err(BmcError::Answer { peer: self.peer.clone(), what, status: StatusCode::PRECONDITION_FAILED, why })
+        Err(BmcError::Answer {
+            peer: self.peer.clone(),
+            what,
+            status: StatusCode::PRECONDITION_FAILED,
+            why,
+        })
     }
 
     pub(super) async fn close(&mut self) {
         if let Some(Auth::Session { path: Some(path), .. }) = self.auth.clone() {
             // Whatever the BMC answers, we are done; the session would time out anyway.
-            let _ = self.send(Method::DELETE, &path, self.auth.clone().as_ref(), None, None).await;
+            let _ = self
+                .send(Method::DELETE, &path, self.auth.clone().as_ref(), None, None)
+                .await;
         }
         self.auth = None;
     }
 
     pub(super) fn unreadable(&self, path: &str, why: impl Into<String>) -> BmcError {
-        BmcError::Unreadable { peer: self.peer.clone(), path: path.to_owned(), why: why.into() }
+        BmcError::Unreadable {
+            peer: self.peer.clone(),
+            path: path.to_owned(),
+            why: why.into(),
+        }
     }
 
     pub(super) fn ambiguous(&self, found: Vec<String>) -> BmcError {
-        BmcError::Ambiguous { peer: self.peer.clone(), found }
+        BmcError::Ambiguous {
+            peer: self.peer.clone(),
+            found,
+        }
     }
 
     /// An authenticated request. One that a finished session spoilt is repeated once in a new one.
@@ -118,7 +137,9 @@ impl Conversation {
         if_match: Option<&str>,
     ) -> Result<Response<Bytes>, BmcError> {
         let auth = self.authenticated().await?;
-        let response = self.send(method.clone(), path, Some(&auth), body, if_match).await?;
+        let response = self
+            .send(method.clone(), path, Some(&auth), body, if_match)
+            .await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
@@ -150,17 +171,30 @@ impl Conversation {
 
     async fn log_in(&mut self) -> Result<Auth, BmcError> {
         let root = self.root().await?;
-        let sessions = root.link("/Links/Sessions").unwrap_or_else(|| format!("{ROOT}SessionService/Sessions"));
-        let body = json!({ "UserName": self.credentials.username, "Password": self.credentials.password.reveal() });
-        let response = self.send(Method::POST, &sessions, None, Some(&body), None).await?;
+        let sessions = root
+            .link("/Links/Sessions")
+            .unwrap_or_else(|| format!("{ROOT}SessionService/Sessions"));
+        let body =
+            json!({ "UserName": self.credentials.username, "Password": self.credentials.password.reveal() });
+        let response = self
+            .send(Method::POST, &sessions, None, Some(&body), None)
+            .await?;
         let status = response.status();
         match response.headers().get(TOKEN) {
             Some(token) if status.is_success() => {
-                let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
-                let path = location.map(|l| l.strip_prefix(&self.base).unwrap_or(l)).filter(|l| l.starts_with('/'));
+                let location = response
+                    .headers()
+                    .get(header::LOCATION)
+                    .and_then(|l| l.to_str().ok());
+                let path = location
+                    .map(|l| l.strip_prefix(&self.base).unwrap_or(l))
+                    .filter(|l| l.starts_with('/'));
                 let mut token = token.clone();
                 token.set_sensitive(true);
-                return Ok(Auth::Session { token, path: path.map(str::to_owned) });
+                return Ok(Auth::Session {
+                    token,
+                    path: path.map(str::to_owned),
+                });
             }
             _ => {}
         }
@@ -170,15 +204,25 @@ impl Conversation {
         let used_up = has_message(response.body(), "SessionLimitExceeded");
         if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED && !used_up {
             let why = error_text(response.body());
-            return Err(BmcError::Answer { peer: self.peer.clone(), what: "a login".into(), status, why });
+            return Err(BmcError::Answer {
+                peer: self.peer.clone(),
+                what: "a login".into(),
+                status,
+                why,
+            });
         }
         self.basic()
     }
 
     fn basic(&self) -> Result<Auth, BmcError> {
-        let pair = format!("{}:{}", self.credentials.username, self.credentials.password.reveal());
+        let pair = format!(
+            "{}:{}",
+            self.credentials.username,
+            self.credentials.password.reveal()
+        );
         let value = HeaderValue::from_str(&format!("Basic {}", STANDARD.encode(pair)));
-        let mut value = value.map_err(|_| self.unreadable("the credentials", "they don't fit in a header"))?;
+        let mut value =
+            value.map_err(|_| self.unreadable("the credentials", "they don't fit in a header"))?;
         value.set_sensitive(true);
         Ok(Auth::Basic(value))
     }
@@ -211,14 +255,20 @@ impl Conversation {
             }
             None => Bytes::new(),
         };
-        let request = request.body(bytes).map_err(|e| self.unreadable(path, e.to_string()))?;
+        let request = request
+            .body(bytes)
+            .map_err(|e| self.unreadable(path, e.to_string()))?;
         Ok(self.http.send(request).await?)
     }
 
     /// References are paths; some products write whole URLs. Only our own peer is asked.
     fn url(&self, path: &str) -> String {
         let path = path.strip_prefix(&self.base).unwrap_or(path);
-        format!("{}{}{path}", self.base, if path.starts_with('/') { "" } else { "/" })
+        format!(
+            "{}{}{path}",
+            self.base,
+            if path.starts_with('/') { "" } else { "/" }
+        )
     }
 
     fn document(&self, path: &str, response: Response<Bytes>) -> Result<Document, BmcError> {
@@ -226,12 +276,17 @@ impl Conversation {
         if !response.status().is_success() {
             return Err(self.failure(&what, response));
         }
-        let body = serde_json::from_slice(response.body()).map_err(|e| self.unreadable(path, e.to_string()))?;
+        let body =
+            serde_json::from_slice(response.body()).map_err(|e| self.unreadable(path, e.to_string()))?;
         Ok(Document::new(path, response.headers(), body))
     }
 
     fn accepted(&self, what: &str, response: Response<Bytes>) -> Result<(), BmcError> {
-        if response.status().is_success() { Ok(()) } else { Err(self.failure(what, response)) }
+        if response.status().is_success() {
+            Ok(())
+        } else {
+            Err(self.failure(what, response))
+        }
     }
 
     fn failure(&self, what: &str, response: Response<Bytes>) -> BmcError {
@@ -239,7 +294,12 @@ impl Conversation {
         if status == StatusCode::FORBIDDEN {
             return self.denied(what, response.body());
         }
-        BmcError::Answer { peer: self.peer.clone(), what: what.to_owned(), status, why: error_text(response.body()) }
+        BmcError::Answer {
+            peer: self.peer.clone(),
+            what: what.to_owned(),
+            status,
+            why: error_text(response.body()),
+        }
     }
 
     fn denied(&self, what: &str, body: &[u8]) -> BmcError {
@@ -249,7 +309,12 @@ impl Conversation {
             error_text(body)
         };
         let username = self.credentials.username.clone();
-        BmcError::Denied { peer: self.peer.clone(), username, what: what.to_owned(), why }
+        BmcError::Denied {
+            peer: self.peer.clone(),
+            username,
+            what: what.to_owned(),
+            why,
+        }
     }
 
     fn refuse(&mut self, body: &[u8]) -> BmcError {

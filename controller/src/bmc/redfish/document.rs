@@ -14,9 +14,16 @@ pub(super) struct Document {
 
 impl Document {
     pub(super) fn new(path: &str, headers: &HeaderMap, body: Value) -> Document {
-        let header = headers.get(http::header::ETAG).and_then(|v| v.to_str().ok()).map(str::to_owned);
+        let header = headers
+            .get(http::header::ETAG)
+            .and_then(|v| v.to_str().ok())
+            .map(str::to_owned);
         let inside = body.get("@odata.etag").and_then(Value::as_str).map(str::to_owned);
-        Document { path: path.to_owned(), etag: header.or(inside), body }
+        Document {
+            path: path.to_owned(),
+            etag: header.or(inside),
+            body,
+        }
     }
 
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
@@ -25,7 +32,11 @@ impl Document {
 
     /// The path that a reference at `pointer` leads to.
     pub(super) fn link(&self, pointer: &str) -> Option<String> {
-        self.body.pointer(pointer)?.get("@odata.id")?.as_str().map(str::to_owned)
+        self.body
+            .pointer(pointer)?
+            .get("@odata.id")?
+            .as_str()
+            .map(str::to_owned)
     }
 }
 
@@ -89,7 +100,10 @@ pub(super) fn members(collection: &Document, limit: usize) -> Vec<Value> {
 }
 
 pub(super) fn id(member: &Value) -> Option<String> {
-    member.get("@odata.id")?.as_str().map(|id| id.trim_end_matches('/').to_owned())
+    member
+        .get("@odata.id")?
+        .as_str()
+        .map(|id| id.trim_end_matches('/').to_owned())
 }
 
 /// An answer's error in one line: the most severe message, else the general one. At most 300 characters, since it
@@ -99,22 +113,41 @@ pub(super) fn error_text(body: &[u8]) -> String {
         return "no explanation".into();
     };
     let error = body.get("error").unwrap_or(&Value::Null);
-    let infos = error.get("@Message.ExtendedInfo").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let severity = |info: &&Value| match info.get("MessageSeverity").or(info.get("Severity")).and_then(Value::as_str) {
+    let infos = error
+        .get("@Message.ExtendedInfo")
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    let severity = |info: &&Value| match info
+        .get("MessageSeverity")
+        .or(info.get("Severity"))
+        .and_then(Value::as_str)
+    {
         Some("Critical") => 2,
         Some("Warning") => 1,
         _ => 0,
     };
     // The first of the most severe ones.
     let worst = infos.iter().rev().max_by_key(severity);
-    let text = worst.and_then(|i| i.get("Message")).or(error.get("message")).and_then(Value::as_str);
+    let text = worst
+        .and_then(|i| i.get("Message"))
+        .or(error.get("message"))
+        .and_then(Value::as_str);
     text.unwrap_or("no explanation").chars().take(300).collect()
 }
 
 /// Whether one of the answer's messages is `key`, of whatever registry and version.
 pub(super) fn has_message(body: &[u8], key: &str) -> bool {
-    let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
-    let infos = body.pointer("/error/@Message.ExtendedInfo").and_then(Value::as_array);
-    let ids = infos.into_iter().flatten().filter_map(|i| i.get("MessageId")).chain(body.pointer("/error/code"));
-    ids.filter_map(Value::as_str).any(|id| id.rsplit('.').next() == Some(key))
+    let Ok(body) = serde_json::from_slice::<Value>(body) else {
+        return false;
+    };
+    let infos = body
+        .pointer("/error/@Message.ExtendedInfo")
+        .and_then(Value::as_array);
+    let ids = infos
+        .into_iter()
+        .flatten()
+        .filter_map(|i| i.get("MessageId"))
+        .chain(body.pointer("/error/code"));
+    ids.filter_map(Value::as_str)
+        .any(|id| id.rsplit('.').next() == Some(key))
 }

@@ -47,7 +47,10 @@ impl RedfishBmc {
         let http = HttpClient::new(net, trust, timeout);
         let conversation = Conversation::new(http, &address, credentials);
         let system = System::new(address.system.clone());
-        RedfishBmc { address, inner: Mutex::new(Inner { conversation, system }) }
+        RedfishBmc {
+            address,
+            inner: Mutex::new(Inner { conversation, system }),
+        }
     }
 
     /// Power, boot override, identity and NICs.
@@ -67,7 +70,9 @@ impl RedfishBmc {
             BmcIntent::PowerOn => power::ensure(conversation, system, power::Wish::On).await,
             BmcIntent::ForceOff => power::ensure(conversation, system, power::Wish::Off).await,
             BmcIntent::SoftOff => power::ensure(conversation, system, power::Wish::SoftOff).await,
-            BmcIntent::BootFrom(BootDevice::NetworkOnce) => boot::network_once(conversation, system, network_boot).await,
+            BmcIntent::BootFrom(BootDevice::NetworkOnce) => {
+                boot::network_once(conversation, system, network_boot).await
+            }
             BmcIntent::BootFrom(BootDevice::Disk) => boot::disk(conversation, system).await,
         }
     }
@@ -79,13 +84,16 @@ impl RedfishBmc {
 
     fn network_boot(&self) -> Result<NetworkBoot, BmcError> {
         let unsupported = |what: &str| {
-            Err(BmcError::Unsupported { address: self.address.to_string(), what: what.to_owned() })
+            Err(BmcError::Unsupported {
+                address: self.address.to_string(),
+                what: what.to_owned(),
+            })
         };
         match self.address.protocol {
             Protocol::Redfish(boot) => Ok(boot),
-            Protocol::RedfishVirtualMedia => {
-                unsupported("virtual media is not supported yet: use redfish://, which boots over the network")
-            }
+            Protocol::RedfishVirtualMedia => unsupported(
+                "virtual media is not supported yet: use redfish://, which boots over the network",
+            ),
             Protocol::Ipmi => unsupported("IPMI is not supported yet: use the BMC's Redfish with redfish://"),
         }
     }

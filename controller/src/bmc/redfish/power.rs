@@ -43,9 +43,18 @@ pub(super) async fn ensure(talk: &mut Conversation, system: &mut System, wish: W
     let (target, kind) = action(talk, &document, wish).await?;
     match talk.post(&target, &json!({ "ResetType": kind })).await {
         // "Already on", or a state that changed under our hands: what counts is where it is now.
-        Err(refused @ BmcError::Answer { status: StatusCode::CONFLICT | StatusCode::BAD_REQUEST, .. }) => {
+        Err(
+            refused @ BmcError::Answer {
+                status: StatusCode::CONFLICT | StatusCode::BAD_REQUEST,
+                ..
+            },
+        ) => {
             let now = system.document(talk).await?;
-            if wish.reached(state(&now)) { Ok(()) } else { Err(refused) }
+            if wish.reached(state(&now)) {
+                Ok(())
+            } else {
+                Err(refused)
+            }
         }
         done => done,
     }
@@ -62,22 +71,38 @@ async fn action(
     wish: Wish,
 ) -> Result<(String, &'static str), BmcError> {
     let path = &document.path;
-    let reset = document.body.pointer("/Actions/#ComputerSystem.Reset").cloned().unwrap_or_default();
+    let reset = document
+        .body
+        .pointer("/Actions/#ComputerSystem.Reset")
+        .cloned()
+        .unwrap_or_default();
     let reset: Reset = serde_json::from_value(reset).map_err(|e| talk.unreadable(path, e.to_string()))?;
-    let target = reset.target.unwrap_or_else(|| format!("{path}/Actions/ComputerSystem.Reset"));
+    let target = reset
+        .target
+        .unwrap_or_else(|| format!("{path}/Actions/ComputerSystem.Reset"));
     let mut allowable = reset.allowable;
     if allowable.is_none()
         && let Some(info) = reset.info
     {
         allowable = Some(parameters(&talk.get(&info).await?));
     }
-    let offered = |kind: &&&str| allowable.as_ref().is_none_or(|a| a.is_empty() || a.iter().any(|v| v == **kind));
+    let offered = |kind: &&&str| {
+        allowable
+            .as_ref()
+            .is_none_or(|a| a.is_empty() || a.iter().any(|v| v == **kind))
+    };
     // PushPowerButton does the wrong thing in the wrong state; it is only for BMCs that name it.
     let named = |kind: &&&str| **kind != "PushPowerButton" || allowable.is_some();
     let kind = wish.reset_types().iter().filter(named).find(offered).copied();
     let kind = kind.ok_or_else(|| {
         let offers = allowable.unwrap_or_default().join(", ");
-        talk.unreadable(path, format!("it offers the ResetTypes {offers} and none of {}", wish.reset_types().join(", ")))
+        talk.unreadable(
+            path,
+            format!(
+                "it offers the ResetTypes {offers} and none of {}",
+                wish.reset_types().join(", ")
+            ),
+        )
     })?;
     Ok((target, kind))
 }
@@ -85,7 +110,17 @@ async fn action(
 /// The values of ResetType in an ActionInfo.
 fn parameters(info: &Document) -> Vec<String> {
     let parameters = info.body.get("Parameters").and_then(Value::as_array);
-    let reset = parameters.into_iter().flatten().find(|p| p.get("Name").and_then(Value::as_str) == Some("ResetType"));
-    let values = reset.and_then(|p| p.get("AllowableValues")).and_then(Value::as_array);
-    values.into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    let reset = parameters
+        .into_iter()
+        .flatten()
+        .find(|p| p.get("Name").and_then(Value::as_str) == Some("ResetType"));
+    let values = reset
+        .and_then(|p| p.get("AllowableValues"))
+        .and_then(Value::as_array);
+    values
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }

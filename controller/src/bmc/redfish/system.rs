@@ -27,14 +27,21 @@ pub(super) struct System {
 
 impl System {
     pub(super) fn new(path: Option<String>) -> System {
-        System { given: path.is_some(), path, macs: None }
+        System {
+            given: path.is_some(),
+            path,
+            macs: None,
+        }
     }
 
     /// The system's document, fresh.
     pub(super) async fn document(&mut self, talk: &mut Conversation) -> Result<Document, BmcError> {
         let path = self.path(talk).await?;
         let read = talk.get(&path).await;
-        if let Err(BmcError::Answer { status: StatusCode::NOT_FOUND, .. }) = &read
+        if let Err(BmcError::Answer {
+            status: StatusCode::NOT_FOUND,
+            ..
+        }) = &read
             && !self.given
         {
             // A service that was replaced or renumbered: looked for again next time.
@@ -45,7 +52,9 @@ impl System {
 
     pub(super) async fn observe(&mut self, talk: &mut Conversation) -> Result<BmcFacts, BmcError> {
         let document = self.document(talk).await?;
-        let system: ComputerSystem = document.read().map_err(|why| talk.unreadable(&document.path, why))?;
+        let system: ComputerSystem = document
+            .read()
+            .map_err(|why| talk.unreadable(&document.path, why))?;
         let macs = self.macs(talk, &document).await?;
         let status = system.status.as_ref();
         let health = status.and_then(|s| s.health_rollup.clone().or_else(|| s.health.clone()));
@@ -53,7 +62,11 @@ impl System {
             credentials: talk.version().to_owned(),
             power: power(system.power_state.as_deref()),
             boot: boot(&system),
-            os_running: system.boot_progress.as_ref().and_then(|p| p.last_state.as_deref()).and_then(os_running),
+            os_running: system
+                .boot_progress
+                .as_ref()
+                .and_then(|p| p.last_state.as_deref())
+                .and_then(os_running),
             system: SystemFacts {
                 id: document.path,
                 uuid: system.uuid,
@@ -72,7 +85,9 @@ impl System {
             return Ok(path.clone());
         }
         let root = talk.root().await?;
-        let systems = root.link("/Systems").unwrap_or_else(|| "/redfish/v1/Systems".to_owned());
+        let systems = root
+            .link("/Systems")
+            .unwrap_or_else(|| "/redfish/v1/Systems".to_owned());
         let collection = talk.get(&systems).await?;
         let mut found: Vec<String> = members(&collection, MAX_SYSTEMS).iter().filter_map(id).collect();
         match (found.pop(), found.is_empty()) {
@@ -98,7 +113,12 @@ impl System {
         };
         let mut macs = Vec::new();
         for member in interfaces(talk, &path).await? {
-            let read = |key: &str| member.get(key).and_then(Value::as_str).filter(|mac| !mac.is_empty());
+            let read = |key: &str| {
+                member
+                    .get(key)
+                    .and_then(Value::as_str)
+                    .filter(|mac| !mac.is_empty())
+            };
             macs.extend(read("MACAddress").map(str::to_ascii_lowercase));
             macs.extend(read("PermanentMACAddress").map(str::to_ascii_lowercase));
         }
@@ -113,17 +133,28 @@ impl System {
 /// be read is left out rather than failing the whole look.
 async fn interfaces(talk: &mut Conversation, path: &str) -> Result<Vec<Value>, BmcError> {
     let root = talk.root().await?;
-    let expands = |key: &str| root.body.pointer(&format!("/ProtocolFeaturesSupported/ExpandQuery/{key}"));
-    let can_expand = [expands("NoLinks"), expands("ExpandAll")].iter().any(|v| *v == Some(&Value::Bool(true)));
+    let expands = |key: &str| {
+        root.body
+            .pointer(&format!("/ProtocolFeaturesSupported/ExpandQuery/{key}"))
+    };
+    let can_expand = [expands("NoLinks"), expands("ExpandAll")]
+        .iter()
+        .any(|v| *v == Some(&Value::Bool(true)));
     if can_expand && let Ok(all) = talk.get(&format!("{path}?$expand=.")).await {
         let found = members(&all, MAX_NICS);
-        if found.iter().all(|m| m.get("MACAddress").is_some() || m.get("PermanentMACAddress").is_some()) {
+        if found
+            .iter()
+            .all(|m| m.get("MACAddress").is_some() || m.get("PermanentMACAddress").is_some())
+        {
             return Ok(found);
         }
     }
     let collection = match talk.get(path).await {
         Ok(collection) => collection,
-        Err(BmcError::Answer { status: StatusCode::NOT_FOUND, .. }) => return Ok(Vec::new()),
+        Err(BmcError::Answer {
+            status: StatusCode::NOT_FOUND,
+            ..
+        }) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     let mut found = Vec::new();

@@ -14,8 +14,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use sim_bmc::{
-    BmcHandle, BootProgress, BootTarget, Config, Identity, Mac, MachineState, MemoryMachine, MemoryTimings, OverrideEnabled,
-    Password, Personality,
+    BmcHandle, BootProgress, BootTarget, Config, Identity, Mac, MachineState, MemoryMachine, MemoryTimings,
+    OverrideEnabled, Password, Personality,
     faults::{Effect, Rule},
 };
 use std::{io, net::SocketAddr, sync::Mutex as StdMutex};
@@ -50,7 +50,9 @@ impl Net for Rack {
                     return;
                 }
                 let service = service_fn(move |request| answer(rack.clone(), request));
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(theirs), service).await;
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(theirs), service)
+                    .await;
             });
             Ok(Box::new(ours) as Box<dyn Stream>)
         })
@@ -60,7 +62,10 @@ impl Net for Rack {
 async fn answer(rack: Rack, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    rack.log.lock().unwrap().push(format!("{} {}", parts.method, parts.uri));
+    rack.log
+        .lock()
+        .unwrap()
+        .push(format!("{} {}", parts.method, parts.uri));
     let response = rack.bmc.handle(Request::from_parts(parts, body)).await;
     Ok(response.map(Full::new))
 }
@@ -70,9 +75,15 @@ const MAC: Mac = Mac([2, 0, 0, 0, 0, 0x1a]);
 impl Rack {
     fn new(personality: &str) -> Rack {
         let personality = Personality::named(personality).unwrap();
-        let macs = (0..personality.nic_count()).map(|n| Mac([2, 0, 0, 0, n as u8, 0x1a])).collect();
-        let identity =
-            Identity { serial: "S1".into(), uuid: uuid::Uuid::from_u128(7), macs, bmc_mac: MAC };
+        let macs = (0..personality.nic_count())
+            .map(|n| Mac([2, 0, 0, 0, n as u8, 0x1a]))
+            .collect();
+        let identity = Identity {
+            serial: "S1".into(),
+            uuid: uuid::Uuid::from_u128(7),
+            macs,
+            bmc_mac: MAC,
+        };
         let config = Config {
             hardware: personality.hardware(&identity).unwrap(),
             personality,
@@ -80,16 +91,31 @@ impl Rack {
             password: Password::new("correct"),
             seed: 1,
         };
-        let off = MachineState { power: sim_bmc::Power::Off, boot_progress: BootProgress::None };
+        let off = MachineState {
+            power: sim_bmc::Power::Off,
+            boot_progress: BootProgress::None,
+        };
         let quick = std::time::Duration::from_millis(5);
-        let machine = MemoryMachine::new(off, MemoryTimings { post: quick, boot: quick, shutdown: quick });
+        let machine = MemoryMachine::new(
+            off,
+            MemoryTimings {
+                post: quick,
+                boot: quick,
+                shutdown: quick,
+            },
+        );
         let epoch = jiff::Timestamp::from_second(1_800_000_000).unwrap();
         let start = tokio::time::Instant::now();
         let now = move || epoch + jiff::SignedDuration::try_from(start.elapsed()).unwrap();
         let bmc = BmcHandle::new(config, Arc::new(machine.clone()), Arc::new(now));
         tokio::spawn(bmc.run());
         tokio::spawn(machine.run(bmc.clone()));
-        Rack { bmc, log: Arc::default(), tls: None, down: false }
+        Rack {
+            bmc,
+            log: Arc::default(),
+            tls: None,
+            down: false,
+        }
     }
 
     fn client_at(&self, address: &str, password: &str) -> RedfishBmc {
@@ -99,7 +125,13 @@ impl Rack {
             version: "17".into(),
         };
         let address = BmcAddress::parse(address).unwrap();
-        RedfishBmc::new(Arc::new(self.clone()), address, credentials, trust_anyone().unwrap(), Duration::from_secs(20))
+        RedfishBmc::new(
+            Arc::new(self.clone()),
+            address,
+            credentials,
+            trust_anyone().unwrap(),
+            Duration::from_secs(20),
+        )
     }
 
     fn client(&self) -> RedfishBmc {
@@ -129,14 +161,23 @@ async fn one_get_in_steady_state() {
     let rack = Rack::new("small-vm");
     let client = rack.client();
     let facts = client.observe().await.unwrap();
-    assert_eq!((facts.power, facts.credentials.as_str(), facts.boot), (Power::Off, "17", None));
+    assert_eq!(
+        (facts.power, facts.credentials.as_str(), facts.boot),
+        (Power::Off, "17", None)
+    );
     assert_eq!(facts.system.macs, ["02:00:00:00:00:1a"]);
     assert_eq!(facts.system.health.as_deref(), Some("OK"));
     let first = rack.asked();
-    assert!(first.iter().filter(|r| r.starts_with("POST")).count() == 1 && first.len() <= 7, "{first:?}");
+    assert!(
+        first.iter().filter(|r| r.starts_with("POST")).count() == 1 && first.len() <= 7,
+        "{first:?}"
+    );
     client.observe().await.unwrap();
     let again = rack.asked();
-    assert!(again.len() == 1 && again[0].starts_with("GET /redfish/v1/Systems/"), "{again:?}");
+    assert!(
+        again.len() == 1 && again[0].starts_with("GET /redfish/v1/Systems/"),
+        "{again:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -158,17 +199,35 @@ async fn a_refused_password_is_sent_once() {
 async fn power_and_boot_override() {
     let rack = Rack::new("small-vm");
     let client = rack.client();
-    client.ensure(&BmcIntent::BootFrom(BootDevice::NetworkOnce)).await.unwrap();
-    until(&client, "network once", |f| f.boot == Some(BootDevice::NetworkOnce)).await;
+    client
+        .ensure(&BmcIntent::BootFrom(BootDevice::NetworkOnce))
+        .await
+        .unwrap();
+    until(&client, "network once", |f| {
+        f.boot == Some(BootDevice::NetworkOnce)
+    })
+    .await;
     rack.asked();
-    client.ensure(&BmcIntent::BootFrom(BootDevice::NetworkOnce)).await.unwrap();
-    assert!(rack.asked().iter().all(|r| r.starts_with("GET")), "what is set already is not set again");
+    client
+        .ensure(&BmcIntent::BootFrom(BootDevice::NetworkOnce))
+        .await
+        .unwrap();
+    assert!(
+        rack.asked().iter().all(|r| r.starts_with("GET")),
+        "what is set already is not set again"
+    );
     client.ensure(&BmcIntent::PowerOn).await.unwrap();
     client.ensure(&BmcIntent::PowerOn).await.unwrap();
     // The firmware takes the override when it starts, and once is once.
-    let facts = until(&client, "running", |f| f.power == Power::On && f.os_running == Some(true)).await;
+    let facts = until(&client, "running", |f| {
+        f.power == Power::On && f.os_running == Some(true)
+    })
+    .await;
     assert_eq!(facts.boot, None);
-    client.ensure(&BmcIntent::BootFrom(BootDevice::Disk)).await.unwrap();
+    client
+        .ensure(&BmcIntent::BootFrom(BootDevice::Disk))
+        .await
+        .unwrap();
     until(&client, "disk", |f| f.boot == Some(BootDevice::Disk)).await;
     client.ensure(&BmcIntent::SoftOff).await.unwrap();
     until(&client, "softly off", |f| f.power == Power::Off).await;
@@ -178,7 +237,10 @@ async fn power_and_boot_override() {
     let facts = until(&client, "off", |f| f.power == Power::Off).await;
     assert_eq!(facts.boot, Some(BootDevice::Disk), "continuous stays");
     let kept = rack.bmc.post_begins();
-    assert_eq!((kept.target, kept.enabled), (BootTarget::Hdd, OverrideEnabled::Continuous));
+    assert_eq!(
+        (kept.target, kept.enabled),
+        (BootTarget::Hdd, OverrideEnabled::Continuous)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,14 +253,18 @@ async fn an_expired_session_is_renewed() {
     tokio::time::sleep(Duration::from_secs(2 * 3600)).await;
     client.observe().await.unwrap();
     let asked = rack.asked();
-    let logins = asked.iter().filter(|r| r.starts_with("POST /redfish/v1/SessionService/Sessions")).count();
+    let logins = asked
+        .iter()
+        .filter(|r| r.starts_with("POST /redfish/v1/SessionService/Sessions"))
+        .count();
     assert_eq!((logins, asked.len()), (1, 3), "{asked:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn basic_where_sessions_are_used_up() {
     let rack = Rack::new("small-vm");
-    let spent = Rule::always(Effect::Status(StatusCode::NOT_FOUND)).on(Method::POST, "/redfish/v1/SessionService");
+    let spent =
+        Rule::always(Effect::Status(StatusCode::NOT_FOUND)).on(Method::POST, "/redfish/v1/SessionService");
     let guard = rack.bmc.fault(spent);
     let client = rack.client();
     client.observe().await.unwrap();
@@ -219,7 +285,8 @@ async fn a_lost_acknowledgement_is_success() {
     let rack = Rack::new("small-vm");
     let client = rack.client();
     client.observe().await.unwrap();
-    let lost = Rule::always(Effect::AppliedButAnswers(StatusCode::CONFLICT)).on(Method::POST, "/redfish/v1/Systems");
+    let lost =
+        Rule::always(Effect::AppliedButAnswers(StatusCode::CONFLICT)).on(Method::POST, "/redfish/v1/Systems");
     let _guard = rack.bmc.fault(lost.times(1));
     client.ensure(&BmcIntent::PowerOn).await.unwrap();
 }
@@ -228,28 +295,55 @@ async fn a_lost_acknowledgement_is_success() {
 async fn a_stale_tag_is_no_obstacle() {
     let rack = Rack::new("small-vm");
     let client = rack.client();
-    let stale = Rule::always(Effect::Status(StatusCode::PRECONDITION_FAILED)).on(Method::PATCH, "/redfish/v1/Systems");
+    let stale = Rule::always(Effect::Status(StatusCode::PRECONDITION_FAILED))
+        .on(Method::PATCH, "/redfish/v1/Systems");
     let _guard = rack.bmc.fault(stale.times(1));
-    client.ensure(&BmcIntent::BootFrom(BootDevice::NetworkOnce)).await.unwrap();
-    until(&client, "network once", |f| f.boot == Some(BootDevice::NetworkOnce)).await;
+    client
+        .ensure(&BmcIntent::BootFrom(BootDevice::NetworkOnce))
+        .await
+        .unwrap();
+    until(&client, "network once", |f| {
+        f.boot == Some(BootDevice::NetworkOnce)
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn errors_say_what_helps() {
     let mut rack = Rack::new("small-vm");
-    let busy = Rule::always(Effect::Unavailable { retry_after_seconds: 5 });
+    let busy = Rule::always(Effect::Unavailable {
+        retry_after_seconds: 5,
+    });
     let guard = rack.bmc.fault(busy);
     let error = rack.client().observe().await.unwrap_err();
     assert_eq!((error.category(), error.retry()), ("busy", Retry::Soon));
     drop(guard);
-    let error = rack.client_at("redfish+http://127.0.0.1/redfish/v1/Systems/none", "correct").observe().await.unwrap_err();
+    let error = rack
+        .client_at("redfish+http://127.0.0.1/redfish/v1/Systems/none", "correct")
+        .observe()
+        .await
+        .unwrap_err();
     assert_eq!(error.category(), "answer");
     assert!(error.to_string().contains("404"), "{error}");
     rack.down = true;
-    let error = rack.client_at("redfish+http://10.0.0.9:8443", "correct").observe().await.unwrap_err();
-    assert!(matches!(error.ignorance(), Ignorance::Unreachable(why) if why.contains("10.0.0.9:8443")), "{error}");
-    let error = rack.client_at("ipmi://10.0.0.9", "correct").observe().await.unwrap_err();
-    assert_eq!((error.category(), error.retry()), ("unsupported", Retry::NeedsUser));
+    let error = rack
+        .client_at("redfish+http://10.0.0.9:8443", "correct")
+        .observe()
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error.ignorance(), Ignorance::Unreachable(why) if why.contains("10.0.0.9:8443")),
+        "{error}"
+    );
+    let error = rack
+        .client_at("ipmi://10.0.0.9", "correct")
+        .observe()
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.category(), error.retry()),
+        ("unsupported", Retry::NeedsUser)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,9 +351,17 @@ async fn every_nic_of_a_large_server() {
     let rack = Rack::new("dgx-h100");
     let client = rack.client();
     let facts = client.observe().await.unwrap();
-    assert_eq!(facts.system.macs.len(), Personality::named("dgx-h100").unwrap().nic_count());
+    assert_eq!(
+        facts.system.macs.len(),
+        Personality::named("dgx-h100").unwrap().nic_count()
+    );
     let asked = rack.asked();
-    assert!(asked.len() <= 16, "one look at {} NICs took {} requests: {asked:?}", facts.system.macs.len(), asked.len());
+    assert!(
+        asked.len() <= 16,
+        "one look at {} NICs took {} requests: {asked:?}",
+        facts.system.macs.len(),
+        asked.len()
+    );
 }
 
 #[tokio::test]
@@ -267,10 +369,19 @@ async fn certificates_are_checked() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut rack = Rack::new("small-vm");
     rack.tls = Some(sim_bmc::self_signed(&["127.0.0.1".to_owned()], "a BMC").unwrap());
-    rack.client_at("redfish://127.0.0.1:8443", "correct").observe().await.unwrap();
-    let other = rcgen::generate_simple_self_signed(["elsewhere".to_owned()]).unwrap().cert.pem();
-    let credentials =
-        Credentials { username: "admin".into(), password: Secret::new("correct"), version: "17".into() };
+    rack.client_at("redfish://127.0.0.1:8443", "correct")
+        .observe()
+        .await
+        .unwrap();
+    let other = rcgen::generate_simple_self_signed(["elsewhere".to_owned()])
+        .unwrap()
+        .cert
+        .pem();
+    let credentials = Credentials {
+        username: "admin".into(),
+        password: Secret::new("correct"),
+        version: "17".into(),
+    };
     let address = BmcAddress::parse("redfish://127.0.0.1:8443").unwrap();
     let strict = RedfishBmc::new(
         Arc::new(rack.clone()),
@@ -281,5 +392,8 @@ async fn certificates_are_checked() {
     );
     let error = strict.observe().await.unwrap_err();
     assert_eq!((error.category(), error.retry()), ("untrusted", Retry::NeedsUser));
-    assert!(error.to_string().contains("disableCertificateVerification"), "{error}");
+    assert!(
+        error.to_string().contains("disableCertificateVerification"),
+        "{error}"
+    );
 }
