@@ -228,3 +228,16 @@ spec:
 "
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reader of the examples applies is what lab-up wrote.
+    #[test]
+    fn examples_hold_the_first_two_servers() {
+        let plan = Plan::standard(2, 1).unwrap();
+        let example = include_str!("../../examples/servers.yaml");
+        assert_eq!(Registration::of(&plan).servers, example);
+    }
+}

@@ -17,4 +17,7 @@ mod ready;
 mod wire;
 pub mod world;
 
+pub use files::Registration;
 pub use ready::NotReady;
+// Whoever runs a lab in its own process owns its tasks and its randomness.
+pub use steelyard_controller::{Dice, tasks::Tasks};

@@ -92,7 +92,6 @@ impl BmcAddress {
         let system = path.trim_end_matches('/');
         let system = (!matches!(system, "" | "/redfish/v1")).then(|| system.to_owned());
         Ok(BmcAddress {
-            text: text.into(),
             protocol,
             tls,
             host,

@@ -10,10 +10,12 @@ mod mirror;
 mod operator;
 mod racks;
 mod serve;
+mod witness;
 
 pub use fabric::{HOME, Networks, TENANT_TEMPLATE};
 pub use racks::{Rack, RackedServer};
 pub(crate) use cluster::connect;
+use operator::Tenants;
 
 use crate::{
     host::Timing,
@@ -126,6 +128,8 @@ pub struct Lab {
     pub bmc_ca: String,
     pub fabric_password: String,
     pub fabric_url: String,
+    /// Tenants' control planes as they come and go.
+    tenants: Tenants,
     flags: Vec<String>,
     tasks: Tasks,
     sockets: Sockets,
@@ -174,6 +178,7 @@ impl Lab {
             networks,
             rack,
             oob,
+            tenants: Tenants::default(),
             fabric_password,
             fabric_url,
             tasks,

@@ -17,7 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use steelyard_controller::{Clock, Net, tasks::Tasks};
@@ -26,6 +26,24 @@ use tokio_util::sync::CancellationToken;
 /// The first address for tenants in the services network.
 const FIRST: u8 = 2;
 const PORT: u16 = 8443;
+
+/// API servers of running tenants, by the key of their VirtualClusterInstance.
+#[derive(Clone, Default)]
+pub(super) struct Tenants(Arc<Mutex<BTreeMap<String, ApiServer>>>);
+
+impl Tenants {
+    pub(super) fn get(&self, tenant: &str) -> Option<ApiServer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
+    }
+
+    fn set(&self, tenant: &str, server: Option<ApiServer>) {
+        let mut servers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match server {
+            Some(server) => servers.insert(tenant.to_owned(), server),
+            None => servers.remove(tenant),
+        };
+    }
+}
 
 struct Operator {
     admin: Client,
@@ -38,6 +56,7 @@ struct Operator {
     sockets: bool,
     tasks: Tasks,
     tenants: BTreeMap<String, Tenant>,
+    running: Tenants,
 }
 
 struct Tenant {
@@ -59,6 +78,7 @@ pub(super) fn start(lab: &Lab) -> Result<(), LabError> {
         sockets: lab.config.sockets.is_some(),
         tasks: lab.tasks().clone(),
         tenants: BTreeMap::new(),
+        running: lab.tenants.clone(),
     };
     lab.tasks().spawn("tenant operator", operator.run());
     Ok(())
@@ -155,6 +175,7 @@ impl Operator {
             }),
         )
         .await?;
+        self.running.set(&key(object), Some(server));
         Ok(Tenant { endpoint: *endpoint.ip(), secret: (namespace, secret), name, stop, stack })
     }
 
@@ -192,6 +213,7 @@ impl Operator {
 
     async fn gone(&mut self, tenant: &str) {
         let Some(gone) = self.tenants.remove(tenant) else { return };
+        self.running.set(tenant, None);
         gone.stop.cancel();
         gone.stack.link_down();
         let (namespace, name) = &gone.secret;

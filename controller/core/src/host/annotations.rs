@@ -28,6 +28,7 @@ pub(super) fn detached(host: &BareMetalHost) -> Option<Detached> {
 #[serde(default)]
 struct RebootValue {
     mode: String,
+    force: bool,
 }
 
 /// Who wants the host off for a while, and how.
@@ -38,6 +39,8 @@ pub(super) struct Reboot {
     /// Any `reboot.metal3.io/...`: off until whoever set it removes it. The first one by name.
     pub held_by: Option<String>,
     pub hard: bool,
+    /// Also in the middle of an operation, which then begins anew.
+    pub force: bool,
     /// A value that is neither empty nor JSON, as (key, why).
     pub unreadable: Option<(String, String)>,
 }
@@ -67,7 +70,10 @@ pub(super) fn reboot(host: &BareMetalHost) -> Reboot {
             continue;
         }
         match serde_json::from_str::<RebootValue>(value) {
-            Ok(parsed) => reboot.hard |= parsed.mode == "hard",
+            Ok(parsed) => {
+                reboot.hard |= parsed.mode == "hard";
+                reboot.force |= parsed.force;
+            }
             Err(why) => reboot.unreadable = Some((key.clone(), why.to_string())),
         }
     }

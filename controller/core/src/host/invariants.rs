@@ -11,7 +11,9 @@ use crate::{
 use std::mem::discriminant;
 use steelyard_api::{
     Conditions,
-    metal3::{BareMetalHost, BareMetalHostStatus, OperationalStatus, ProvisioningState as State},
+    metal3::{
+        BareMetalHost, BareMetalHostStatus, OperationKind, OperationalStatus, ProvisioningState as State,
+    },
 };
 
 /// A decision that must never be taken.
@@ -242,14 +244,17 @@ fn wiped_before_available(view: &HostView<'_>, d: &Hosts) -> Option<String> {
     let Some(wipe) = own.and_then(|s| s.wipe.as_ref()) else {
         return Some("available without wipe evidence".into());
     };
-    let operation = before(view).steelyard.as_ref().and_then(|s| s.operation.as_ref());
-    if let Some(operation) = operation
-        && operation.id != wipe.operation_id
-    {
-        return Some(format!(
-            "the evidence is of operation {}, not of {}",
-            wipe.operation_id, operation.id
-        ));
+    let saved = before(view).steelyard.as_ref().and_then(|s| s.operation.as_ref());
+    match saved.filter(|o| o.kind == OperationKind::Erase) {
+        Some(operation) if operation.id != wipe.operation_id => {
+            return Some(format!(
+                "the evidence is of operation {}, not of {}",
+                wipe.operation_id, operation.id
+            ));
+        }
+        // Nothing can have been erased in the pass that made the operation.
+        None if wipe.skipped.is_none() => return Some("evidence without an operation".into()),
+        _ => {}
     }
     if wipe.skipped.is_some() {
         let disabled = view.host.spec.automated_cleaning_mode

@@ -64,6 +64,7 @@ fn rules(p: &mut Pass<'_>) -> Verdict {
         State::Deleting => return delete::forget(p),
         _ => register::ensure(p)?,
     }
+    power::forced_reboot(p);
     match p.state() {
         State::Registering => register::decide(p),
         State::Inspecting => {

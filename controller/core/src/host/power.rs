@@ -12,10 +12,25 @@ use crate::{
     intent::{BmcIntent, NetworkName},
 };
 use jiff::SignedDuration;
-use steelyard_api::metal3::ErrorType;
+use steelyard_api::metal3::{ErrorType, ProvisioningState as State};
 
 /// How long an operating system may take to shut down before it is switched off (Metal3: 180 s).
 const SOFT_OFF_WITHIN: SignedDuration = SignedDuration::from_secs(180);
+
+/// A reboot with `force` in the middle of an inspection or a deployment begins it anew, which begins with "off".
+/// An erasure is not interrupted.
+pub(super) fn forced_reboot(p: &mut Pass<'_>) {
+    let reboot = annotations::reboot(p.host());
+    if reboot.once && reboot.force && matches!(p.state(), State::Inspecting | State::Provisioning) {
+        p.drop_annotation(REBOOT);
+        p.event(
+            "PowerOff",
+            "a forced reboot was asked for: the operation begins anew",
+        );
+        p.clear_step();
+        p.own().retry_at = None;
+    }
+}
 
 /// Goes on once the server is seen off; asks for it otherwise.
 pub(super) fn off(p: &mut Pass<'_>) -> Flow {

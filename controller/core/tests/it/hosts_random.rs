@@ -378,7 +378,7 @@ fn policies() -> [Policy; 2] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 80000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_view_has_a_lawful_decision(bytes in proptest::collection::vec(any::<u8>(), 0..220), roll in any::<u64>()) {
@@ -396,7 +396,7 @@ proptest! {
 
 proptest! {
     // Each case takes dozens of decisions.
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// The same world again and again: after a few passes nothing changes any more, and the same is asked for.
     #[test]

@@ -5,7 +5,7 @@
 use crate::{hosts::World, tables::json_patch_merge};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry};
 use steelyard_api::metal3::{
     BareMetalHost, BareMetalHostStatus, ClaimRecord, HardwareDetails, ProvisioningState as State, Storage,
     WipedDisk,
@@ -596,7 +596,7 @@ impl Rack {
                     self.gone,
                     self.power,
                     self.boot,
-                    &self.runs == &Runs::System,
+                    self.runs == Runs::System,
                     agent,
                     job,
                     &self.network,
@@ -671,8 +671,8 @@ pub(crate) fn walk(faults: u8, enough: usize) -> Walk {
                 return found;
             }
             let place = next.key();
-            if !places.contains_key(&place) {
-                places.insert(place, (Some((key.clone(), act)), next.at_goal()));
+            if let Entry::Vacant(unseen) = places.entry(place) {
+                unseen.insert((Some((key.clone(), act)), next.at_goal()));
                 todo.push_back(next);
             }
         }

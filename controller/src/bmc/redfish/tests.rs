@@ -20,6 +20,7 @@ use sim_bmc::{
 };
 use std::{io, net::SocketAddr, sync::Mutex as StdMutex};
 use steelyard_core::{Ignorance, host::view::Power, intent::BootDevice};
+use tokio::task::JoinSet;
 
 /// A rack of one BMC. Every connection is served over a duplex, every request noted.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ struct Rack {
     log: Arc<StdMutex<Vec<String>>>,
     tls: Option<Arc<rustls::ServerConfig>>,
     down: bool,
+    /// Ends with the test.
+    tasks: Arc<StdMutex<JoinSet<()>>>,
 }
 
 impl Net for Rack {
@@ -44,7 +47,7 @@ impl Net for Rack {
             }
             let (ours, theirs) = tokio::io::duplex(1 << 16);
             let rack = self.clone();
-            tokio::spawn(async move {
+            self.tasks.lock().unwrap().spawn(async move {
                 if let Some(tls) = rack.tls {
                     let _ = sim_bmc::serve_connection(rack.bmc, Some(tls), theirs).await;
                     return;
@@ -95,7 +98,7 @@ impl Rack {
             power: sim_bmc::Power::Off,
             boot_progress: BootProgress::None,
         };
-        let quick = std::time::Duration::from_millis(5);
+        let quick = Duration::from_millis(5);
         let machine = MemoryMachine::new(
             off,
             MemoryTimings {
@@ -108,13 +111,15 @@ impl Rack {
         let start = tokio::time::Instant::now();
         let now = move || epoch + jiff::SignedDuration::try_from(start.elapsed()).unwrap();
         let bmc = BmcHandle::new(config, Arc::new(machine.clone()), Arc::new(now));
-        tokio::spawn(bmc.run());
-        tokio::spawn(machine.run(bmc.clone()));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(bmc.run());
+        tasks.spawn(machine.run(bmc.clone()));
         Rack {
             bmc,
             log: Arc::default(),
             tls: None,
             down: false,
+            tasks: Arc::new(StdMutex::new(tasks)),
         }
     }
 
