@@ -9,6 +9,8 @@ CLUSTER ?=
 CONTROLLER ?=
 
 CARGO ?= cargo
+# CI builds once for everything: TARGETS=--all-targets.
+TARGETS ?= --bins
 LAB_DIR ?= .lab
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 LAB_FLAGS := --dir $(LAB_DIR) --hosts $(HOSTS) --seed $(SEED) --register $(REGISTER) \
@@ -25,7 +27,7 @@ build: ## Build everything
 	@$(CARGO) build --workspace --all-targets
 
 lab-bin: toolchain
-	@$(CARGO) build --quiet --workspace --all-targets
+	@$(CARGO) build --workspace $(TARGETS)
 
 toolchain:
 	@command -v $(CARGO) >/dev/null || { echo "cargo is not installed: see https://rustup.rs (or apt-get install rustup)"; exit 1; }

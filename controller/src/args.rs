@@ -9,7 +9,7 @@ use steelyard_core::{backoff::Backoff, host::view::Policy};
 
 /// Turns racks of bare-metal servers into a programmable, tenant-isolated cloud with Kubernetes YAML.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "steelyard-controller", version, max_term_width = 110)]
+#[command(name = "steelyard-controller", version, max_term_width = 110, args_override_self = true)]
 pub struct Args {
     /// Namespace of our own objects: the leader's Lease.
     #[arg(long, env = "STEELYARD_NAMESPACE", default_value = "steelyard-system")]
@@ -212,6 +212,13 @@ mod tests {
     #[test]
     fn flags_are_consistent() {
         <Args as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn a_later_flag_wins() {
+        let args = Args::try_parse_from(["x", "--boot-assets=/a", "--boot-assets=/b", "--image-mirror=a=http://a", "--image-mirror=b=http://b"]);
+        let args = args.unwrap();
+        assert_eq!((args.boot_assets.as_str(), args.image_mirror.len()), ("/b", 2));
     }
 
     #[test]

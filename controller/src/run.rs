@@ -27,7 +27,7 @@ use k8s_openapi::{
 use kube::{Api, Client, Resource};
 use rustls::ClientConfig;
 use std::{path::Path, sync::Arc, time::Duration};
-use steelyard_api::loft::NodeProvider;
+use steelyard_api::{loft::NodeProvider, metal3::BareMetalHost};
 use steelyard_core::Notice;
 use tokio::sync::mpsc;
 
@@ -305,8 +305,14 @@ async fn netris(world: &World, args: &Args, store: &Store) -> Result<Option<Netr
 /// Which provider an unknown MAC belongs to, nobody knows: all are told.
 async fn tell_strangers(mut met: mpsc::Receiver<Stranger>, store: Arc<Store>, events: Events) {
     while let Some(stranger) = met.recv().await {
+        // A server of ours that nobody boots now (its disk is empty, say) is no stranger.
+        let mac = stranger.mac.to_string();
+        let known = |h: &Arc<BareMetalHost>| h.spec.boot_mac_address.as_ref().is_some_and(|m| m.eq_ignore_ascii_case(&mac));
+        if store.hosts.list().iter().any(known) {
+            continue;
+        }
         let text = format!(
-            "{} asks for an address in the provisioning network, and no BareMetalHost with that bootMACAddress boots: \
+            "{} asks for an address in the provisioning network, and no BareMetalHost has that bootMACAddress: \
              register the server, or take it out of this network",
             stranger.mac
         );

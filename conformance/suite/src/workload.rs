@@ -123,6 +123,17 @@ impl<'a> Workload<'a> {
             let documents: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|e| broken(e.to_string()))?;
             objects.extend(documents.into_iter().filter(Value::is_object));
         }
+        // Servers are the target's to give.
+        let credentials: Vec<Value> = objects
+            .iter()
+            .filter(|o| o["kind"] == "BareMetalHost")
+            .map(|o| o["spec"]["bmc"]["credentialsName"].clone())
+            .collect();
+        objects.retain(|o| match o["kind"].as_str() {
+            Some("BareMetalHost") => false,
+            Some("Secret") => !credentials.contains(&o["metadata"]["name"]),
+            _ => true,
+        });
         Ok(objects)
     }
 
@@ -361,7 +372,23 @@ impl<'a> Workload<'a> {
 
     async fn patch_host(&self, server: &Server, patch: &Value) -> Result<(), TargetError> {
         let api = self.api(&server.host, Some(&server.namespace));
-        gone_is_fine(api.patch(&server.name, &PatchParams::default(), &Patch::Merge(patch)).await)
+        let patched = match api.patch(&server.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(patched) => patched,
+            Err(error) => return gone_is_fine::<()>(Err(error)),
+        };
+        // What is awaited next must not be read from a version before the patch.
+        self.until("patched", self.limits.error, |h| {
+            let host = h.last("BareMetalHost", &key(server));
+            let seen = host.and_then(|h| h["metadata"]["resourceVersion"].as_str()).and_then(version);
+            match (patched.metadata.resource_version.as_deref().and_then(version), seen) {
+                (Some(wanted), Some(seen)) if seen < wanted => {
+                    Err(format!("the watch does not show the change of host {}", server.name))
+                }
+                _ => Ok(()),
+            }
+        })
+        .await;
+        Ok(())
     }
 
     async fn apply(&self, object: &Value) -> Result<(), TargetError> {
@@ -400,6 +427,11 @@ pub(crate) fn resource(api_version: &str, kind: &str) -> ApiResource {
 
 pub(crate) fn key(server: &Server) -> String {
     format!("{}/{}", server.namespace, server.name)
+}
+
+/// Versions are integers of any length that may be compared (Kubernetes API concepts, "Resource versions", 1.35).
+fn version(text: &str) -> Option<u128> {
+    text.parse().ok()
 }
 
 /// The status of a condition.

@@ -25,7 +25,7 @@ use steelyard_core::{
     Decision, Ignorance, Look, ObjectRef, Observed, Question, claim,
     host::{
         self,
-        view::{AgentFacts, ClaimFacts, CredentialFacts, HostView, Slots},
+        view::{AgentFacts, BmcFacts, ClaimFacts, CredentialFacts, HostView, Slots},
     },
     intent::{BootIntent, HostIntent},
 };
@@ -53,7 +53,7 @@ impl Engine {
             host: &host,
             claim: holder.as_deref().map(|c| self.claim_facts(c)),
             credentials,
-            bmc: self.facts.bmc(key),
+            bmc: self.bmc_facts(key, &host),
             boot: self.boot.facts(key),
             agent: self.agent_facts(key, &host),
             fabric: self.fabric.as_ref().map(|_| self.facts.fabric(&key.name)),
@@ -100,6 +100,17 @@ impl Engine {
         self.bmc.forget(key);
         self.agent.forget(key);
         self.boot.retract(key);
+    }
+
+    /// What the BMC says; an address that is none says so itself.
+    fn bmc_facts(&self, key: &Key, host: &BareMetalHost) -> Observed<BmcFacts> {
+        let address = host.spec.bmc.as_ref().map(|bmc| BmcAddress::parse(&bmc.address));
+        match address {
+            Some(Err(error)) => {
+                Observed::Unknown { since: self.clock.now(), why: Ignorance::Unreadable(error.to_string()) }
+            }
+            _ => self.facts.bmc(key),
+        }
     }
 
     /// What the agent says, and what it could not even be told.
@@ -210,7 +221,8 @@ impl Engine {
         let own = own_ref(host);
         let written = self.saver.write(&decision.writes, &own).await?;
         let mut current = super::claim::parsed(written, host, &own)?;
-        let changed = host.status.as_ref() != Some(&decision.status);
+        // A host that is left alone (paused) may have no status yet, and gets none.
+        let changed = host.status.clone().unwrap_or_default() != decision.status;
         if changed {
             let before = host.status.as_ref().map(|s| s.provisioning.state);
             if before != Some(decision.status.provisioning.state) {

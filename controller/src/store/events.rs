@@ -3,8 +3,8 @@
 use crate::world::Clock;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
-    api::{core::v1::ObjectReference, events::v1::Event},
-    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
 };
 use kube::{Api, Client, api::PostParams};
 use std::{
@@ -17,8 +17,9 @@ use steelyard_core::Notice;
 const REPEAT: SignedDuration = SignedDuration::from_mins(10);
 /// Notices remembered; far more than hosts of one site have in ten minutes.
 const REMEMBERED: usize = 20_000;
-/// Kubernetes' limit for `note`.
-const NOTE_LIMIT: usize = 1024;
+const COMPONENT: &str = "steelyard-controller";
+/// Kubernetes' limit for the text of an Event.
+const MESSAGE_LIMIT: usize = 1024;
 
 #[derive(Clone)]
 pub struct Events {
@@ -40,25 +41,29 @@ impl Events {
             return;
         }
         let namespace = object.namespace.clone().unwrap_or_else(|| "default".into());
-        let mut note = notice.message.clone();
-        while note.len() > NOTE_LIMIT {
-            note.pop();
+        let mut message = notice.message.clone();
+        while message.len() > MESSAGE_LIMIT {
+            message.pop();
         }
         let name = object.name.clone().unwrap_or_default();
+        // core/v1 with its timestamps, as Metal3 writes them: `kubectl get events --sort-by=.lastTimestamp` is what
+        // people type, and events.k8s.io/v1 leaves that field empty.
         let event = Event {
             metadata: ObjectMeta {
                 generate_name: Some(format!("{name}.")),
                 namespace: Some(namespace.clone()),
                 ..ObjectMeta::default()
             },
-            action: Some("Reconcile".into()),
-            event_time: Some(MicroTime(now)),
-            note: Some(note),
-            reason: Some(notice.reason.into()),
-            regarding: Some(object),
-            reporting_controller: Some("steelyard.dev/controller".into()),
-            reporting_instance: Some(self.instance.clone()),
+            involved_object: object,
             type_: Some(if notice.warning { "Warning" } else { "Normal" }.into()),
+            reason: Some(notice.reason.into()),
+            message: Some(message),
+            first_timestamp: Some(Time(now)),
+            last_timestamp: Some(Time(now)),
+            count: Some(1),
+            source: Some(EventSource { component: Some(COMPONENT.into()), host: None }),
+            reporting_component: Some(COMPONENT.into()),
+            reporting_instance: Some(self.instance.clone()),
             ..Event::default()
         };
         let api: Api<Event> = Api::namespaced(self.client.clone(), &namespace);

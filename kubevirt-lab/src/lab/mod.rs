@@ -210,7 +210,7 @@ impl Lab {
             ("--join-listen", self.networks.join.to_string()),
             ("--agent-heartbeat", "5s".into()),
             ("--tenant-poll", "250ms".into()),
-            ("--max-busy-hosts", "1000".into()),
+            ("--max-busy-hosts", "24".into()),
             ("--retry-after", "4s".into()),
             ("--inspect-timeout", "60s".into()),
             ("--agent-timeout", "60s".into()),

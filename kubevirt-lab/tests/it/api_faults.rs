@@ -51,7 +51,7 @@ pub(crate) enum Verdict {
     Die,
 }
 
-/// Asked before a write reaches the server and after it is done.
+/// Asked before a write reaches the server, and after it was taken.
 pub(crate) trait Between: Send + Sync {
     fn before(&self, _write: &Write) -> Verdict {
         Verdict::Pass
@@ -99,10 +99,10 @@ impl Service<Request<Body>> for Watched {
                 Verdict::Die => return std::future::pending().await,
             }
             let answer = server.call(Request::from_parts(head, Full::new(bytes))).await?;
-            match between.after(&write) {
-                Verdict::Die if answer.status().is_success() => std::future::pending().await,
-                _ => Ok(answer),
+            if answer.status().is_success() && between.after(&write) == Verdict::Die {
+                return std::future::pending().await;
             }
+            Ok(answer)
         })
     }
 }

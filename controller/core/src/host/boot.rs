@@ -8,7 +8,7 @@ use super::{
     view::{AgentFacts, JobFacts, JobState, Power},
 };
 use crate::{
-    Observed, Question,
+    Ignorance, Observed, Question,
     intent::{AgentJob, AgentTask, BmcIntent, BootDevice, BootPlan, BootPurpose, HostIntent},
 };
 use jiff::SignedDuration;
@@ -113,13 +113,56 @@ pub(super) fn into_agent<'a>(p: &mut Pass<'a>, operation: &Operation, terms: &Te
     }
     if p.step() == Some(Step::Agent) {
         let flow = await_agent(p, operation);
+        if flow.is_break() {
+            p.ask(Question::Bmc, p.policy.bmc_poll);
+            still_on(p, terms.error)?;
+        }
         return failure::within(p, terms.agent_within, terms.error, "boot.no-agent", flow);
     }
     let flow = match agent_of(p, operation) {
         Some(agent) => Flow::Continue(agent),
-        None => Flow::Break(p.wait("boot.agent-silent", "waiting for the agent's next heartbeat")),
+        None => silent(p, terms),
     };
     failure::within(p, terms.job_within, terms.error, "boot.agent-lost", flow)
+}
+
+/// The agent was there and says nothing: its server may have lost its power or its network. A job may take a day;
+/// silence may not.
+fn silent<T>(p: &mut Pass<'_>, terms: &Terms) -> Flow<T> {
+    p.watch(Question::Bmc);
+    still_on(p, terms.error)?;
+    let lost = match &p.view.agent {
+        Observed::Unknown {
+            since,
+            why: Ignorance::Unreachable(why),
+        } => Some((*since, why.clone())),
+        _ => None,
+    };
+    if let Some((since, why)) = lost
+        && p.at.now >= since.saturating_add(terms.agent_within).unwrap_or(since)
+    {
+        let message = format!(
+            "the agent has been silent for {} s: {why}; look at the server's console and its network",
+            terms.agent_within.as_secs()
+        );
+        return Flow::Break(failure::fail(p, "boot.agent-lost", terms.error, message));
+    }
+    Flow::Break(p.wait("boot.agent-silent", "waiting for the agent's next heartbeat"))
+}
+
+/// A server that was switched on for an agent, and was seen off since, needs another boot.
+fn still_on(p: &mut Pass<'_>, error: ErrorType) -> Flow {
+    let since = p.own().step_since;
+    let off = match &p.view.bmc {
+        Observed::Known { value, at } => value.power == Power::Off && since.is_some_and(|since| *at > since),
+        Observed::Unknown { .. } => false,
+    };
+    if !off {
+        return Flow::Continue(());
+    }
+    let message = "the server went off while its agent was awaited or at work: look at its power supply, and at who \
+                   else uses its BMC";
+    Flow::Break(failure::fail(p, "boot.went-off", error, message.to_owned()))
 }
 
 /// Ports are moved only while the server is seen off: whoever switches it on meanwhile does not take a running
@@ -190,7 +233,8 @@ fn await_agent<'a>(p: &mut Pass<'a>, operation: &Operation) -> Flow<&'a AgentFac
     if let Some(fabric) = &p.view.fabric {
         p.ask(Question::Fabric, p.policy.bmc_poll);
         if let Some(mismatch) = fabric.known().and_then(|f| f.mismatch.as_ref()) {
-            return Flow::Break(p.report("boot.network-mismatch", "NetworkMismatch", mismatch.clone()));
+            let message = network::misplaced(p, mismatch);
+            return Flow::Break(p.report("boot.network-mismatch", "NetworkMismatch", message));
         }
     }
     let mac = p.host().spec.boot_mac_address.as_deref().unwrap_or_default();

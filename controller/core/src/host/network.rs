@@ -112,7 +112,8 @@ pub(super) fn be_in(p: &mut Pass<'_>, network: &NetworkName) -> Flow {
         return Flow::Continue(());
     }
     if let Some(mismatch) = &facts.mismatch {
-        return Flow::Break(p.report("network.mismatch", "NetworkMismatch", mismatch.clone()));
+        let message = misplaced(p, mismatch);
+        return Flow::Break(p.report("network.mismatch", "NetworkMismatch", message));
     }
     Flow::Break(if leaving {
         let from = if facts.networks.is_empty() {
@@ -130,6 +131,13 @@ pub(super) fn be_in(p: &mut Pass<'_>, network: &NetworkName) -> Flow {
             format!("waiting for every port of the server to be seen in network {name}"),
         )
     })
+}
+
+/// What the fabric says, with the server's boot MAC (the fabric may not have seen it yet) and the way out.
+pub(super) fn misplaced(p: &Pass<'_>, mismatch: &str) -> String {
+    let mac = p.host().spec.boot_mac_address.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let of = if mac.is_empty() || mismatch.contains(&mac) { String::new() } else { format!(" (boot MAC {mac})") };
+    format!("{mismatch}{of}: put the switch port into that network, or correct the cable")
 }
 
 /// Goes on once the fabric shows the server in no network but `home`.
