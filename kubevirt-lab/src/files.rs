@@ -6,7 +6,8 @@ use crate::{
 };
 use std::{
     fmt::Write as _,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -16,12 +17,12 @@ const KEPT: &[&str] = &["log", "captures"];
 
 /// The lab's directory.
 #[derive(Clone, Debug)]
-pub struct LabFiles {
+pub(crate) struct LabFiles {
     dir: PathBuf,
 }
 
 impl LabFiles {
-    pub fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         LabFiles { dir: dir.to_owned() }
     }
 
@@ -29,58 +30,58 @@ impl LabFiles {
         self.dir.join(name)
     }
 
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.at("kubeconfig")
     }
 
-    pub fn servers(&self) -> PathBuf {
+    pub(crate) fn servers(&self) -> PathBuf {
         self.at("servers.yaml")
     }
 
-    pub fn tenant_kubeconfig(&self, tenant: &str) -> PathBuf {
+    pub(crate) fn tenant_kubeconfig(&self, tenant: &str) -> PathBuf {
         self.at("tenants").join(format!("{tenant}.kubeconfig"))
     }
 
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.at("log/lab.log")
     }
 
-    pub fn pid(&self) -> PathBuf {
+    pub(crate) fn pid(&self) -> PathBuf {
         self.at("lab.pid")
     }
 
-    pub fn controller_pid(&self) -> PathBuf {
+    pub(crate) fn controller_pid(&self) -> PathBuf {
         self.at("controller.pid")
     }
 
-    pub fn socket(&self, network: &str) -> PathBuf {
+    pub(crate) fn socket(&self, network: &str) -> PathBuf {
         self.at(&format!("{network}.sock"))
     }
 
-    pub fn controller_flags(&self) -> PathBuf {
+    pub(crate) fn controller_flags(&self) -> PathBuf {
         self.at("controller.flags")
     }
 
-    pub fn controller_kubeconfig(&self) -> PathBuf {
+    pub(crate) fn controller_kubeconfig(&self) -> PathBuf {
         self.at("controller.kubeconfig")
     }
 
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.at("ready").exists()
     }
 
-    pub fn mark_ready(&self) -> io::Result<()> {
+    pub(crate) fn mark_ready(&self) -> io::Result<()> {
         fs::write(self.at("ready"), "")
     }
 
     /// Captures of the lab before this one.
-    pub fn remove_captures(&self) {
+    pub(crate) fn remove_captures(&self) {
         // There may be none.
         let _ = fs::remove_dir_all(self.at("captures"));
     }
 
     /// Everything that people and programs need to use `lab`.
-    pub fn write(&self, lab: &Lab) -> io::Result<()> {
+    pub(crate) fn write(&self, lab: &Lab) -> io::Result<()> {
         fs::create_dir_all(self.at("tenants"))?;
         let url = format!("https://{}", lab.sockets().kubernetes);
         if let Some(server) = &lab.kubernetes {
@@ -93,29 +94,43 @@ impl LabFiles {
         }
         fs::write(self.at("bmc-ca.crt"), &lab.bmc_ca)?;
         write_secret(&self.servers(), &Registration::of(&lab.config.plan).servers)?;
-        let fabric = format!("url: {}\nusername: {}\npassword: {}\n", lab.fabric_url, lab.fabric_user(), lab.fabric_password);
+        let fabric = format!(
+            "url: {}\nusername: {}\npassword: {}\n",
+            lab.fabric_url,
+            lab.fabric_user(),
+            lab.fabric_password
+        );
         write_secret(&self.at("fabric.yaml"), &fabric)
     }
 
     /// Opens `captures/NETWORK.pcapng` for each network that is captured.
-    pub fn captures(&self) -> impl FnMut(&str) -> io::Result<Box<dyn io::Write + Send>> + Send + 'static + use<> {
+    pub(crate) fn captures(
+        &self,
+    ) -> impl FnMut(&str) -> io::Result<Box<dyn io::Write + Send>> + Send + 'static + use<> {
         let dir = self.at("captures");
         move |network| {
             fs::create_dir_all(&dir)?;
             // A name may come again within one lab; pcapng takes another section behind the first.
-            let file = fs::OpenOptions::new().create(true).append(true).open(dir.join(format!("{network}.pcapng")))?;
+            let file = fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(dir.join(format!("{network}.pcapng")))?;
             Ok(Box::new(io::BufWriter::new(file)))
         }
     }
 
     /// Removes what a lab that has ended leaves behind, but its logs and captures.
-    pub fn remove(&self) {
+    pub(crate) fn remove(&self) {
         for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             if KEPT.iter().any(|k| entry.file_name() == *k) {
                 continue;
             }
             let path = entry.path();
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
             if let Err(error) = removed {
                 tracing::warn!(path = %path.display(), %error, "left behind");
             }
@@ -126,7 +141,11 @@ impl LabFiles {
 /// The bearer token for the page and for curl: as long as the seed's the same, the same.
 fn token(seed: u64) -> String {
     use sha2::{Digest, Sha256};
-    Sha256::digest(format!("steelyard lab {seed} token")).iter().take(16).map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(format!("steelyard lab {seed} token"))
+        .iter()
+        .take(16)
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 /// Writes a file that only its owner may read.
@@ -134,8 +153,13 @@ pub(crate) fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         std::fs::create_dir_all(dir)?;
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    io::Write::write_all(&mut file, text.as_bytes())
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// `servers.yaml`: a Secret and a BareMetalHost for each server, as an owner of servers writes them.

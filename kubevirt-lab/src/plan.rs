@@ -112,28 +112,38 @@ impl Plan {
     }
 
     pub fn from_yaml(file: &str, text: &str, seed: u64) -> Result<Self, PlanError> {
-        let parsed: LabFile =
-            serde_saphyr::from_str(text).map_err(|e| PlanError::File { file: file.into(), why: e.to_string() })?;
+        let parsed: LabFile = serde_saphyr::from_str(text).map_err(|e| PlanError::File {
+            file: file.into(),
+            why: e.to_string(),
+        })?;
         Plan::from_hosts(parsed.hosts, seed)
     }
 
     fn from_hosts(hosts: Vec<LabHost>, seed: u64) -> Result<Self, PlanError> {
         let max = usize::from(RACKS) * usize::from(SLOTS);
         if hosts.len() > max {
-            return Err(PlanError::TooMany { hosts: hosts.len(), max });
+            return Err(PlanError::TooMany {
+                hosts: hosts.len(),
+                max,
+            });
         }
         let mut names = BTreeSet::new();
         let mut places = BTreeSet::new();
         let mut planned = Vec::with_capacity(hosts.len());
         for (i, host) in hosts.into_iter().enumerate() {
-            let bad = |why: String| PlanError::Host { host: host.name.clone(), why };
+            let bad = |why: String| PlanError::Host {
+                host: host.name.clone(),
+                why,
+            };
             if !names.insert(host.name.clone()) {
                 return Err(bad("the name is taken".into()));
             }
             let rack = host.rack.unwrap_or((i / usize::from(SLOTS) + 1) as u8);
             let slot = host.slot.unwrap_or((i % usize::from(SLOTS) + 1) as u8);
             if rack == 0 || slot == 0 || u16::from(rack) > RACKS || slot == 255 {
-                return Err(bad(format!("rack {rack} slot {slot} is no place: racks 1 to {RACKS}, slots 1 to 254")));
+                return Err(bad(format!(
+                    "rack {rack} slot {slot} is no place: racks 1 to {RACKS}, slots 1 to 254"
+                )));
             }
             if !places.insert((rack, slot)) {
                 return Err(bad(format!("rack {rack} slot {slot} is taken")));
@@ -146,7 +156,9 @@ impl Plan {
 
 fn place(host: LabHost, rack: u8, slot: u8, seed: u64) -> Result<PlannedHost, PlanError> {
     let personality = Personality::named(&host.profile)?;
-    let bytes = |what: &str| -> [u8; 32] { Sha256::digest(format!("steelyard lab {seed} {rack} {slot} {what}")).into() };
+    let bytes = |what: &str| -> [u8; 32] {
+        Sha256::digest(format!("steelyard lab {seed} {rack} {slot} {what}")).into()
+    };
     // Locally administered (IEEE 802, bit 1 of the first byte); the place is readable in it.
     let seed_byte = Sha256::digest(format!("steelyard lab {seed}"))[0];
     let mac = |n: u8| Mac([0x52, 0x54, seed_byte, rack, slot, n]);
@@ -155,13 +167,20 @@ fn place(host: LabHost, rack: u8, slot: u8, seed: u64) -> Result<PlannedHost, Pl
     uuid.copy_from_slice(&bytes("uuid")[..16]);
     let id = bytes("serial");
     let identity = Identity {
-        serial: format!("SY{:02X}{:02X}{:02X}{:02X}{:02X}{:02X}", rack, slot, id[0], id[1], id[2], id[3]),
+        serial: format!(
+            "SY{:02X}{:02X}{:02X}{:02X}{:02X}{:02X}",
+            rack, slot, id[0], id[1], id[2], id[3]
+        ),
         uuid: uuid::Builder::from_random_bytes(uuid).into_uuid(),
         macs: (0..nics).map(mac).collect(),
         bmc_mac: mac(0xff),
     };
     let hardware = personality.hardware(&identity)?;
-    let role = if hardware.gpus.is_empty() { "compute" } else { "gpu" };
+    let role = if hardware.gpus.is_empty() {
+        "compute"
+    } else {
+        "gpu"
+    };
     let mut labels = BTreeMap::from([
         ("app.kubernetes.io/name".to_owned(), host.name.clone()),
         ("role".to_owned(), role.to_owned()),
@@ -185,7 +204,11 @@ fn place(host: LabHost, rack: u8, slot: u8, seed: u64) -> Result<PlannedHost, Pl
 /// 16 letters and digits out of 32 random bytes.
 fn password(bytes: &[u8; 32]) -> String {
     const ALPHABET: &[u8; 56] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz2345678";
-    bytes.iter().take(16).map(|b| char::from(ALPHABET[usize::from(*b) % 56])).collect()
+    bytes
+        .iter()
+        .take(16)
+        .map(|b| char::from(ALPHABET[usize::from(*b) % 56]))
+        .collect()
 }
 
 /// `Uuid` as text, for files.
@@ -202,7 +225,10 @@ mod tests {
         let six = Plan::standard(6, 1).unwrap();
         let forty = Plan::standard(40, 1).unwrap();
         for (a, b) in six.hosts.iter().zip(&forty.hosts) {
-            assert_eq!((&a.identity.serial, a.boot_mac(), &a.bmc_password), (&b.identity.serial, b.boot_mac(), &b.bmc_password));
+            assert_eq!(
+                (&a.identity.serial, a.boot_mac(), &a.bmc_password),
+                (&b.identity.serial, b.boot_mac(), &b.bmc_password)
+            );
         }
         let other = Plan::standard(6, 2).unwrap();
         assert_ne!(six.hosts[0].identity.uuid, other.hosts[0].identity.uuid);
@@ -213,7 +239,12 @@ mod tests {
     fn profiles_and_places() {
         let plan = Plan::standard(20, 1).unwrap();
         let profiles: Vec<&str> = plan.hosts.iter().take(7).map(|h| h.profile.as_str()).collect();
-        assert_eq!(profiles, ["small-vm", "small-vm", "small-vm", "small-vm", "cpu-epyc", "dgx-h100", "cpu-epyc"]);
+        assert_eq!(
+            profiles,
+            [
+                "small-vm", "small-vm", "small-vm", "small-vm", "cpu-epyc", "dgx-h100", "cpu-epyc"
+            ]
+        );
         assert_eq!(plan.hosts[17].bmc_address(), Ipv4Addr::new(127, 100, 1, 18));
         assert_eq!(plan.hosts[18].bmc_address(), Ipv4Addr::new(127, 100, 2, 1));
         assert_eq!(plan.hosts[5].labels["role"], "gpu");
@@ -223,7 +254,10 @@ mod tests {
     fn bad_files_name_the_host() {
         let twice = "hosts: [{name: a, profile: small-vm, rack: 1, slot: 1}, {name: b, profile: small-vm, rack: 1, slot: 1}]";
         let error = Plan::from_yaml("lab.yaml", twice, 1).unwrap_err().to_string();
-        assert!(error.contains("\"b\"") && error.contains("rack 1 slot 1 is taken"), "{error}");
+        assert!(
+            error.contains("\"b\"") && error.contains("rack 1 slot 1 is taken"),
+            "{error}"
+        );
         let typo = "hosts: [{name: a, profle: small-vm}]";
         let error = Plan::from_yaml("lab.yaml", typo, 1).unwrap_err().to_string();
         assert!(error.contains("lab.yaml") && error.contains("profle"), "{error}");

@@ -5,7 +5,10 @@ use bytes::Bytes;
 use std::io;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{UnixStream, unix::{OwnedReadHalf, OwnedWriteHalf}},
+    net::{
+        UnixStream,
+        unix::{OwnedReadHalf, OwnedWriteHalf},
+    },
     sync::mpsc,
 };
 
@@ -13,14 +16,14 @@ use tokio::{
 const QUEUE: usize = 4096;
 
 /// This process's end of the cable.
-pub struct UnixWire {
+pub(crate) struct UnixWire {
     out: mpsc::Sender<Bytes>,
     frames: mpsc::Receiver<Bytes>,
 }
 
 impl UnixWire {
     /// The end, and what moves its frames.
-    pub fn new(stream: UnixStream) -> (Self, impl Future<Output = io::Result<()>> + Send) {
+    pub(crate) fn new(stream: UnixStream) -> (Self, impl Future<Output = io::Result<()>> + Send) {
         let (reader, writer) = stream.into_split();
         let (out, outgoing) = mpsc::channel(QUEUE);
         let (incoming, frames) = mpsc::channel(QUEUE);
@@ -46,7 +49,9 @@ async fn read(mut from: OwnedReadHalf, to: mpsc::Sender<Bytes>) -> io::Result<()
 
 async fn write(mut to: OwnedWriteHalf, mut from: mpsc::Receiver<Bytes>) -> io::Result<()> {
     while let Some(frame) = from.recv().await {
-        let Ok(length) = u16::try_from(frame.len()) else { continue };
+        let Ok(length) = u16::try_from(frame.len()) else {
+            continue;
+        };
         let mut message = Vec::with_capacity(frame.len() + 2);
         message.extend_from_slice(&length.to_be_bytes());
         message.extend_from_slice(&frame);

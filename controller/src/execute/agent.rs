@@ -63,6 +63,14 @@ impl AgentDesk {
         self.worker(host).order::<AgentDevice>(task);
     }
 
+    /// The last decision has no job for the agent: an order that waits is older.
+    pub fn withdraw(&self, host: &Key) {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = workers.get(host) {
+            entry.worker.amend(|order| *order = None);
+        }
+    }
+
     pub fn look_at(&self, host: &Key, at: Instant) {
         self.worker(host).look_at(at);
     }
@@ -174,6 +182,7 @@ impl Device for AgentDevice {
     async fn ensure(&mut self, task: AgentTask) {
         if !self.shared.leadership.outlives(Instant::now() + ORDER_WITHIN) {
             tracing::warn!(intent = task.operation, "lease too short for this job; left to the next leader");
+            tokio::time::sleep(AGAIN_AFTER).await;
             return;
         }
         let late = || NotGiven::Yet(format!("the agent did not answer within {} s", ORDER_WITHIN.as_secs()));

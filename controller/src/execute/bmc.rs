@@ -18,7 +18,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use steelyard_core::{Ignorance, Observed, intent::BmcIntent};
+use steelyard_core::{Ignorance, Observed, host::view::Power, intent::BmcIntent};
 use tokio::{
     sync::Semaphore,
     time::Instant,
@@ -28,6 +28,12 @@ use tracing::Instrument;
 
 /// A BMC that refuses an order gets the next one no sooner.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// An order that was accepted is not sent again before this, unless something has changed since: an operating system
+/// takes its time to shut down, and a decision that still sees it running orders the same again.
+const REPEAT_AFTER: Duration = Duration::from_secs(10);
+/// Between two looks at a BMC that carries out such an order.
+const PACE: Duration = Duration::from_millis(200);
 
 /// Where a BMC is and how we get in.
 #[derive(Clone)]
@@ -99,6 +105,14 @@ impl BmcDesk {
         self.worker(host, access).order::<BmcDevice>(Order(intent));
     }
 
+    /// The last decision wants nothing of the BMC: an order that waits is older.
+    pub fn withdraw(&self, host: &Key) {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = workers.get(host) {
+            entry.worker.amend(|order| *order = None);
+        }
+    }
+
     /// Looks at the BMC of `host` at `at` at the latest.
     pub fn look_at(&self, host: &Key, access: BmcAccess, at: Instant) {
         self.worker(host, access).look_at(at);
@@ -122,7 +136,7 @@ impl BmcDesk {
         let worker = Worker::new();
         let access = Arc::new(Mutex::new(access));
         let stop = CancellationToken::new();
-        let device = BmcDevice { host: host.clone(), access: access.clone(), client: None, refused: None, shared: self.shared.clone() };
+        let device = BmcDevice { host: host.clone(), access: access.clone(), client: None, refused: None, accepted: None, power: None, shared: self.shared.clone() };
         let work = worker.clone().run(device);
         let until = stop.clone();
         let span = tracing::info_span!("bmc", host = %host);
@@ -138,6 +152,9 @@ struct BmcDevice {
     client: Option<(BmcAccess, RedfishBmc)>,
     /// The version of the Secret that the BMC has refused.
     refused: Option<String>,
+    /// The order that was accepted last, while the power is what it was then.
+    accepted: Option<(BmcIntent, Instant)>,
+    power: Option<Power>,
     shared: Arc<Shared>,
 }
 
@@ -176,20 +193,41 @@ impl Device for BmcDevice {
 
     async fn ensure(&mut self, Order(intent): Order) {
         let shared = self.shared.clone();
-        let Ok(_one) = shared.budget.acquire().await else { return };
-        // Fenced: a leader whose term may end before the BMC has answered does nothing.
-        if !shared.leadership.outlives(Instant::now() + shared.timeout) {
+        if self.accepted.as_ref().is_some_and(|(last, at)| *last == intent && at.elapsed() < REPEAT_AFTER) {
+            tokio::time::sleep(PACE).await;
+            return;
+        }
+        let Ok(one) = shared.budget.acquire().await else { return };
+        // Fenced: a leader whose term may end before the order has been carried out does nothing.
+        let deadline = Instant::now() + shared.timeout;
+        if !shared.leadership.outlives(deadline) {
+            drop(one);
             tracing::warn!(intent = ?intent, "lease too short for this order; left to the next leader");
+            tokio::time::sleep(AGAIN_AFTER).await;
             return;
         }
         let Some(client) = self.client() else { return };
         tracing::debug!(intent = ?intent, "order");
-        let outcome = client.ensure(&intent).await;
-        if let Err(error) = outcome {
-            tracing::warn!(intent = ?intent, category = error.category(), error = %error, "the BMC did not take the order");
-            tokio::time::sleep(AGAIN_AFTER).await;
-        }
+        let outcome = tokio::time::timeout_at(deadline, client.ensure(&intent)).await;
+        // Others may go on while this BMC rests.
+        drop(one);
         let now = shared.clock.now();
+        match outcome {
+            Ok(Ok(())) => self.accepted = Some((intent, Instant::now())),
+            Ok(Err(error)) => {
+                tracing::warn!(intent = ?intent, category = error.category(), error = %error, "the BMC did not take the order");
+                // A password that was refused once is not to be tried by the look that follows.
+                if let why @ Ignorance::Refused { .. } = error.ignorance() {
+                    self.report(Observed::Unknown { since: now, why });
+                    return;
+                }
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+            Err(_) => {
+                tracing::warn!(intent = ?intent, seconds = shared.timeout.as_secs(), "the BMC did not finish the order in time");
+                tokio::time::sleep(AGAIN_AFTER).await;
+            }
+        }
         shared.facts.set_bmc(&self.host, Observed::not_asked(now));
     }
 
@@ -198,7 +236,12 @@ impl Device for BmcDevice {
         let Ok(_one) = shared.budget.acquire().await else { return };
         let Some(client) = self.client() else { return };
         let fact = match client.observe().await {
-            Ok(value) => Observed::Known { value, at: shared.clock.now() },
+            Ok(value) => {
+                if self.power.replace(value.power) != Some(value.power) {
+                    self.accepted = None;
+                }
+                Observed::Known { value, at: shared.clock.now() }
+            }
             Err(error) => {
                 tracing::debug!(category = error.category(), error = %error, "the BMC can't be read");
                 Observed::Unknown { since: shared.clock.now(), why: error.ignorance() }

@@ -54,6 +54,11 @@ impl<O: Clone + Send + 'static> Worker<O> {
         self.changed.notify_one();
     }
 
+    /// Changes the order that waits, if one does: what was wanted is not wanted any more.
+    pub fn amend(&self, change: impl FnOnce(&mut Option<O>)) {
+        change(&mut self.book().order);
+    }
+
     /// Look at `at` at the latest.
     pub fn look_at(&self, at: Instant) {
         let mut book = self.book();

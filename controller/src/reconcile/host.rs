@@ -92,7 +92,12 @@ impl Engine {
         }
         let Some(write) = claim::free_orphan(host) else { return Ok(None) };
         tracing::warn!(claim = %consumer, "the claim is gone; the host is asked back");
-        self.saver.write(&[write], &own_ref(host)).await?;
+        let own = own_ref(host);
+        let written = self.saver.write(&[write], &own).await?;
+        let current = super::claim::parsed(written, host, &own)?;
+        if self.store.hosts.put(current.clone()) {
+            self.store.host_changed(&Key::of(host), Some(host), Some(&current));
+        }
         Ok(Some(Instant::now()))
     }
 
@@ -248,6 +253,7 @@ impl Engine {
     }
 
     fn hand_over(&self, key: &Key, view: &HostView<'_>, access: Option<BmcAccess>, decision: &HostDecision) {
+        self.withdraw(key, decision);
         for intent in &decision.intents {
             match intent {
                 HostIntent::Bmc(intent) => match &access {
@@ -274,6 +280,22 @@ impl Engine {
         }
     }
 
+    /// Orders of earlier decisions that have not been begun, where this one wants nothing.
+    fn withdraw(&self, key: &Key, decision: &HostDecision) {
+        let wants = |kind: fn(&HostIntent) -> bool| decision.intents.iter().any(kind);
+        if !wants(|intent| matches!(intent, HostIntent::Bmc(_))) {
+            self.bmc.withdraw(key);
+        }
+        if !wants(|intent| matches!(intent, HostIntent::Agent(_))) {
+            self.agent.withdraw(key);
+        }
+        if let Some(fabric) = &self.fabric
+            && !wants(|intent| matches!(intent, HostIntent::Fabric(_)))
+        {
+            fabric.withdraw(&key.name);
+        }
+    }
+
     fn look(&self, key: &Key, view: &HostView<'_>, access: Option<&BmcAccess>, look: Look) {
         match look.what {
             Question::Bmc => {
@@ -281,7 +303,8 @@ impl Engine {
                     self.bmc.look_at(key, access.clone(), self.due_of(&view.bmc, look));
                 }
             }
-            Question::AgentJob => self.agent.look_at(key, Instant::now()),
+            // Each look ends in another pass, so the next one must wait its time.
+            Question::AgentJob => self.agent.look_at(key, self.in_a_while(look)),
             Question::Fabric => {
                 if let (Some(fabric), Some(fact)) = (&self.fabric, &view.fabric) {
                     fabric.look_at(key, &key.name, self.due_of(fact, look));
@@ -296,8 +319,13 @@ impl Engine {
         match fact {
             Observed::Unknown { why: Ignorance::NotAsked, .. } => Instant::now(),
             Observed::Known { at, .. } => self.due(*at, look.within),
-            Observed::Unknown { since, .. } => self.due(*since, look.within),
+            // `since` may be long ago, however often we have looked.
+            Observed::Unknown { .. } => self.in_a_while(look),
         }
+    }
+
+    fn in_a_while(&self, look: Look) -> Instant {
+        self.due(self.clock.now(), look.within)
     }
 }
 

@@ -33,8 +33,16 @@ pub(super) fn run(options: &BenchOptions) -> anyhow::Result<()> {
     let peak = status::peak_mib(pid);
     down::stop(&files.pid(), pid)?;
     let (available, node) = figures?;
-    println!("{:<40} {:>8.2} s   (aim: below 5 s)", format!("start to lab ready, {} servers", options.hosts), ready.as_secs_f64());
-    println!("{:<40} {:>8.2} s", format!("registration to available, {} servers", options.hosts), available);
+    println!(
+        "{:<40} {:>8.2} s   (aim: below 5 s)",
+        format!("start to lab ready, {} servers", options.hosts),
+        ready.as_secs_f64()
+    );
+    println!(
+        "{:<40} {:>8.2} s",
+        format!("registration to available, {} servers", options.hosts),
+        available
+    );
     println!("{:<40} {:>8.2} s   (aim: below 5 s)", "claim to node Ready", node);
     println!("{:<40} {:>8} MiB", "peak memory of the lab", peak);
     println!("reference: the vMetal demo's own figure is half an hour and 16 GB for two servers");
@@ -49,7 +57,8 @@ fn measure(files: &LabFiles, hosts: usize) -> anyhow::Result<(f64, f64)> {
     k.run("-n metal3-system wait bmh --all --for=jsonpath={.status.provisioning.state}=available --timeout=300s")?;
     let available = began.elapsed().as_secs_f64();
     k.run("apply -f examples/machine-objects.yaml -f examples/node-provider.yaml")?;
-    k.run("wait nodetype/vm --for=condition=HasCapacity --timeout=60s").with_context(|| format!("{hosts} servers offer nothing"))?;
+    k.run("wait nodetype/vm --for=condition=HasCapacity --timeout=60s")
+        .with_context(|| format!("{hosts} servers offer nothing"))?;
     let began = Instant::now();
     k.run("apply -f examples/tenant.yaml")?;
     k.run("-n p-default wait virtualclusterinstance/one --for=condition=Ready --timeout=60s")?;

@@ -35,7 +35,10 @@ pub(super) fn offer(lab: &Lab, tasks: &Tasks, files: &LabFiles) -> anyhow::Resul
     }
     let flags = lab.flags().join("\0");
     write_secret(&files.controller_flags(), &flags)?;
-    write_secret(&files.controller_kubeconfig(), &lab.controller_kubeconfig().unwrap_or_default())?;
+    write_secret(
+        &files.controller_kubeconfig(),
+        &lab.controller_kubeconfig().unwrap_or_default(),
+    )?;
     Ok(())
 }
 
@@ -77,10 +80,17 @@ async fn control(files: &LabFiles) -> anyhow::Result<()> {
     let kubeconfig = std::fs::read_to_string(files.controller_kubeconfig())?;
 
     let tasks = Tasks::new(CancellationToken::new());
-    let [provisioning, services] = [connect(files, NETWORKS[0], &tasks).await?, connect(files, NETWORKS[1], &tasks).await?];
+    let [provisioning, services] = [
+        connect(files, NETWORKS[0], &tasks).await?,
+        connect(files, NETWORKS[1], &tasks).await?,
+    ];
     // The vip tells which of the two sets of networks the lab has.
     let small = Networks::for_hosts(1);
-    let networks = if args.provisioning_vip == small.vip { small } else { Networks::for_hosts(usize::MAX) };
+    let networks = if args.provisioning_vip == small.vip {
+        small
+    } else {
+        Networks::for_hosts(usize::MAX)
+    };
     let (provisioning, services) = networks.controller_stacks(provisioning, services, &tasks)?;
     let world = World {
         kube: crate::lab::connect(&kubeconfig).await?,
@@ -101,7 +111,9 @@ async fn control(files: &LabFiles) -> anyhow::Result<()> {
 
 async fn connect(files: &LabFiles, network: &str, tasks: &Tasks) -> anyhow::Result<UnixWire> {
     let path = files.socket(network);
-    let stream = UnixStream::connect(&path).await.with_context(|| path.display().to_string())?;
+    let stream = UnixStream::connect(&path)
+        .await
+        .with_context(|| path.display().to_string())?;
     let (wire, moving) = UnixWire::new(stream);
     tasks.spawn("fabric cable", async move {
         if let Err(error) = moving.await {

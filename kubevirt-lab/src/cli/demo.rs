@@ -19,7 +19,10 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<()> {
     if let Some(pid) = running(&files) {
         bail!("a lab runs already (process {pid}), and the demo wants one of its own: make lab-down first");
     }
-    ensure!(Path::new("examples/tenant.yaml").exists(), "run the demo at the top of the repository: it uses examples/");
+    ensure!(
+        Path::new("examples/tenant.yaml").exists(),
+        "run the demo at the top of the repository: it uses examples/"
+    );
     let began = Instant::now();
     let options = LabOptions::standard(dir.to_owned(), HOSTS, false);
     say("A data centre starts: Kubernetes API, switches, 6 servers with BMCs, the controller");
@@ -30,13 +33,19 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<()> {
     down::stop(&files.pid(), pid)?;
     files.remove();
     story?;
-    println!("\nThe whole way, once, in {:.1} s. Captures of each network are in {}/captures.", began.elapsed().as_secs_f64(), dir.display());
+    println!(
+        "\nThe whole way, once, in {:.1} s. Captures of each network are in {}/captures.",
+        began.elapsed().as_secs_f64(),
+        dir.display()
+    );
     Ok(())
 }
 
 fn tell(files: &LabFiles) -> anyhow::Result<()> {
     let k = Kubectl::new(&files.kubeconfig());
-    let available = format!("-n metal3-system wait bmh --all --for=jsonpath={{.status.provisioning.state}}=available {WAIT}");
+    let available = format!(
+        "-n metal3-system wait bmh --all --for=jsonpath={{.status.provisioning.state}}=available {WAIT}"
+    );
 
     say("Servers are registered by their BMC, and inspected: each boots the agent over the network");
     k.show(&format!("apply -f {}", files.servers().display()))?;
@@ -46,7 +55,9 @@ fn tell(files: &LabFiles) -> anyhow::Result<()> {
     say("A provider offers them, and a tenant asks for a node");
     k.show("apply -f examples/")?;
     k.show("get nodetypes")?;
-    k.show(&format!("-n p-default wait virtualclusterinstance/one --for=condition=Ready {WAIT}"))?;
+    k.show(&format!(
+        "-n p-default wait virtualclusterinstance/one --for=condition=Ready {WAIT}"
+    ))?;
     k.show("-n p-default get nodeclaims -o wide")?;
     k.show("-n metal3-system get bmh")?;
 

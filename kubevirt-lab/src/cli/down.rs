@@ -28,7 +28,9 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<()> {
 }
 
 pub(super) fn stop(file: &Path, pid: i32) -> anyhow::Result<()> {
-    let Some(process) = Pid::from_raw(pid) else { bail!("{pid} is no process id") };
+    let Some(process) = Pid::from_raw(pid) else {
+        bail!("{pid} is no process id")
+    };
     let began = Instant::now();
     let mut signal = Signal::TERM;
     // Gone already is as good.
@@ -48,5 +50,6 @@ pub(super) fn stop(file: &Path, pid: i32) -> anyhow::Result<()> {
 
 /// Ended, but its parent (a shell that still runs, or we ourselves) has not looked yet.
 fn is_zombie(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| s.rsplit(')').next().is_some_and(|s| s.trim().starts_with('Z')))
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|s| s.rsplit(')').next().is_some_and(|s| s.trim().starts_with('Z')))
 }

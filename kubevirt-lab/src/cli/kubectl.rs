@@ -14,12 +14,18 @@ pub(super) struct Kubectl {
 
 impl Kubectl {
     pub(super) fn new(kubeconfig: &Path) -> Self {
-        Kubectl { kubeconfig: kubeconfig.to_owned() }
+        Kubectl {
+            kubeconfig: kubeconfig.to_owned(),
+        }
     }
 
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new("kubectl");
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(line.split_whitespace()).stdin(Stdio::null());
+        command
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .args(line.split_whitespace())
+            .stdin(Stdio::null());
         command
     }
 
@@ -40,14 +46,23 @@ impl Kubectl {
 fn text(line: &str, output: Output) -> anyhow::Result<String> {
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
-        bail!("kubectl {line}: {}{stdout}", String::from_utf8_lossy(&output.stderr));
+        bail!(
+            "kubectl {line}: {}{stdout}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
     Ok(stdout)
 }
 
 /// Says how to get kubectl where it is missing.
 pub(super) fn check_installed() -> anyhow::Result<()> {
-    match Command::new("kubectl").arg("version").arg("--client").stdout(Stdio::null()).stderr(Stdio::null()).status() {
+    match Command::new("kubectl")
+        .arg("version")
+        .arg("--client")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+    {
         Ok(status) if status.success() => Ok(()),
         _ => bail!(
             "kubectl (1.23 or newer) is not installed, and the lab is used with it: \

@@ -1,5 +1,9 @@
 //! The commands of `steelyard-lab`, which `make` calls.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line talks to people"
+)]
 
 mod bench;
 mod captures;

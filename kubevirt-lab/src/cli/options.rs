@@ -86,13 +86,21 @@ impl LabOptions {
     }
 
     pub(super) fn sockets(&self) -> Sockets {
-        Sockets { kubernetes: self.kubernetes_listen, fabric: self.fabric_listen, mirror: self.mirror_listen }
+        Sockets {
+            kubernetes: self.kubernetes_listen,
+            fabric: self.fabric_listen,
+            mirror: self.mirror_listen,
+        }
     }
 
     /// The same flags for the process in the background.
     pub(super) fn to_flags(&self) -> Vec<String> {
         use clap::ValueEnum;
-        let controller = self.controller.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default();
+        let controller = self
+            .controller
+            .to_possible_value()
+            .map(|v| v.get_name().to_owned())
+            .unwrap_or_default();
         let mut flags: Vec<String> = [
             ("--dir", self.dir.display().to_string()),
             ("--hosts", self.hosts.to_string()),
@@ -111,7 +119,11 @@ impl LabOptions {
                 flags.extend([flag.to_owned(), path.display().to_string()]);
             }
         }
-        flags.extend(self.controller_flags.iter().map(|f| format!("--controller-flag={f}")));
+        flags.extend(
+            self.controller_flags
+                .iter()
+                .map(|f| format!("--controller-flag={f}")),
+        );
         flags
     }
 }

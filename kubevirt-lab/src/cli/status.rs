@@ -17,7 +17,10 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<()> {
     let ready = if files.is_ready() { "ready" } else { "starting" };
     println!("Lab: process {pid}, {ready}, {} MiB", resident_mib(pid));
     let kubectl = Kubectl::new(&files.kubeconfig());
-    print!("{}", kubectl.run(&format!("-n metal3-system get bmh -o custom-columns={COLUMNS}"))?);
+    print!(
+        "{}",
+        kubectl.run(&format!("-n metal3-system get bmh -o custom-columns={COLUMNS}"))?
+    );
     print!("{}", kubectl.run("get virtualclusterinstances,nodeclaims -A")?);
     Ok(())
 }
@@ -35,5 +38,7 @@ pub(super) fn peak_mib(pid: i32) -> u64 {
 fn memory(pid: i32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix(field));
-    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
+    line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1024
 }

@@ -24,7 +24,11 @@ pub(super) fn run(options: &LabOptions) -> anyhow::Result<()> {
         return Ok(());
     }
     let took = start(options)?;
-    println!("The lab is ready: {} servers in {:.1} s.", options.hosts, took.as_secs_f64());
+    println!(
+        "The lab is ready: {} servers in {:.1} s.",
+        options.hosts,
+        took.as_secs_f64()
+    );
     next_steps(&files);
     Ok(())
 }
@@ -100,13 +104,20 @@ fn wait(files: &LabFiles, child: &mut Child, started: Instant) -> anyhow::Result
         if started.elapsed() > PATIENCE {
             // It would be in the way of the next.
             let _ = child.kill();
-            bail!("the lab was not ready within {} s:\n{}", PATIENCE.as_secs(), tail(files));
+            bail!(
+                "the lab was not ready within {} s:\n{}",
+                PATIENCE.as_secs(),
+                tail(files)
+            );
         }
         wait_a_little();
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a process without a runtime waits for another process")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a process without a runtime waits for another process"
+)]
 pub(super) fn wait_a_little() {
     std::thread::sleep(LOOK_EVERY);
 }

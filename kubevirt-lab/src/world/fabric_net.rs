@@ -23,9 +23,10 @@ impl FabricNet {
 fn v4(address: SocketAddr) -> io::Result<SocketAddrV4> {
     match address {
         SocketAddr::V4(v4) => Ok(v4),
-        SocketAddr::V6(_) => {
-            Err(io::Error::new(io::ErrorKind::Unsupported, format!("{address}: the lab's fabric carries IPv4 only")))
-        }
+        SocketAddr::V6(_) => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("{address}: the lab's fabric carries IPv4 only"),
+        )),
     }
 }
 

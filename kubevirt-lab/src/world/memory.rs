@@ -29,7 +29,10 @@ pub struct MemoryNet {
 impl Net for MemoryNet {
     fn udp(&self, _bind: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Udp>>> {
         Box::pin(async {
-            Err(io::Error::new(io::ErrorKind::Unsupported, "the lab's out-of-band network carries TCP only"))
+            Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the lab's out-of-band network carries TCP only",
+            ))
         })
     }
 
@@ -38,19 +41,38 @@ impl Net for MemoryNet {
             let (tx, rx) = mpsc::channel(BACKLOG);
             let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
             if listeners.get(&bind).is_some_and(|old| !old.is_closed()) {
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{bind} is taken")));
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    format!("{bind} is taken"),
+                ));
             }
             listeners.insert(bind, tx);
-            Ok(Box::new(MemoryListener { address: bind, connections: rx }) as Box<dyn Listener>)
+            Ok(Box::new(MemoryListener {
+                address: bind,
+                connections: rx,
+            }) as Box<dyn Listener>)
         })
     }
 
     fn connect(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
-            let listener = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).get(&to).cloned();
-            let refused = || io::Error::new(io::ErrorKind::ConnectionRefused, format!("nothing listens at {to}"));
+            let listener = self
+                .listeners
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&to)
+                .cloned();
+            let refused = || {
+                io::Error::new(
+                    io::ErrorKind::ConnectionRefused,
+                    format!("nothing listens at {to}"),
+                )
+            };
             let (ours, theirs) = duplex(PIPE);
-            listener.ok_or_else(refused)?.try_send((theirs, to)).map_err(|_| refused())?;
+            listener
+                .ok_or_else(refused)?
+                .try_send((theirs, to))
+                .map_err(|_| refused())?;
             Ok(Box::new(ours) as Box<dyn Stream>)
         })
     }

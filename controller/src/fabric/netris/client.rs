@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::time::Instant;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetrisAccess {
@@ -24,7 +25,12 @@ pub(super) struct Client {
     access: NetrisAccess,
     /// The cookies of the session, as they are sent back.
     session: Mutex<Option<HeaderValue>>,
+    /// When user and password were last refused.
+    refused: Mutex<Option<Instant>>,
 }
+
+/// A password that was refused is not tried again sooner: accounts get locked.
+const LOGIN_AGAIN: Duration = Duration::from_secs(60);
 
 /// What every answer is wrapped in. Success is 200 **and** `isSuccess`.
 #[derive(Deserialize)]
@@ -40,7 +46,7 @@ struct Envelope {
 impl Client {
     pub(super) fn new(net: Arc<dyn Net>, tls: Arc<ClientConfig>, mut access: NetrisAccess, timeout: Duration) -> Self {
         access.url = access.url.trim_end_matches('/').to_owned();
-        Client { http: HttpClient::new(net, tls, timeout), access, session: Mutex::new(None) }
+        Client { http: HttpClient::new(net, tls, timeout), access, session: Mutex::new(None), refused: Mutex::new(None) }
     }
 
     pub(super) fn url(&self) -> &str {
@@ -100,26 +106,33 @@ impl Client {
         if response.status() == StatusCode::UNAUTHORIZED {
             return Ok(None);
         }
-        let envelope: Envelope = serde_json::from_slice(response.body()).map_err(|e| self.unreadable(path, &e))?;
-        if response.status() != StatusCode::OK || !envelope.success {
-            return Err(FabricError::Refused {
-                url: self.access.url.clone(),
-                what: format!("{method} {path}"),
-                message: match envelope.message {
-                    Value::String(text) => text,
-                    other => format!("{} {other}", response.status()),
-                },
-            });
+        let envelope = serde_json::from_slice::<Envelope>(response.body());
+        match envelope {
+            Ok(envelope) if response.status() == StatusCode::OK && envelope.success => Ok(Some(envelope.data)),
+            Err(error) if response.status() == StatusCode::OK => Err(self.unreadable(path, &error)),
+            // What stands before the API (a proxy, say) answers without an envelope.
+            other => {
+                let text = other.ok().and_then(|e| e.message.as_str().map(str::to_owned)).unwrap_or_default();
+                Err(self.refused(format!("{method} {path}"), format!("{} {text}", response.status().as_u16()).trim().to_owned()))
+            }
         }
-        Ok(Some(envelope.data))
     }
 
     async fn login(&self) -> Result<(), FabricError> {
+        let refused = *self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.is_some_and(|at| at.elapsed() < LOGIN_AGAIN) {
+            return Err(self.unauthorized());
+        }
         let body = json!({"user": self.access.user, "password": self.access.password.reveal(), "auth_scheme_id": 1});
         let request = Request::builder().method(Method::POST).uri(format!("{}/api/auth", self.access.url));
         let response = self.send(self.finish(request, Some(&body))?).await?;
-        if response.status() != StatusCode::OK {
-            return Err(self.unauthorized());
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                return Err(self.unauthorized());
+            }
+            other => return Err(self.refused("to log in".into(), other.as_u16().to_string())),
         }
         let cookies: Vec<&str> = response
             .headers()
@@ -139,15 +152,15 @@ impl Client {
     fn finish(&self, request: http::request::Builder, body: Option<&Value>) -> Result<Request<Bytes>, FabricError> {
         let request = request.header(header::CONTENT_TYPE, "application/json");
         let bytes = body.map(|b| Bytes::from(b.to_string())).unwrap_or_default();
-        request.body(bytes).map_err(|e| FabricError::Refused {
-            url: self.access.url.clone(),
-            what: "to be a URL".into(),
-            message: e.to_string(),
-        })
+        request.body(bytes).map_err(|e| self.refused("to be a URL".into(), e.to_string()))
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<http::Response<Bytes>, FabricError> {
         self.http.send(request).await.map_err(|source| FabricError::Http { url: self.access.url.clone(), source })
+    }
+
+    fn refused(&self, what: String, message: String) -> FabricError {
+        FabricError::Refused { url: self.access.url.clone(), what, message }
     }
 
     fn unauthorized(&self) -> FabricError {

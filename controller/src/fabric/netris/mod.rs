@@ -24,7 +24,7 @@ use steelyard_core::{
     host::view::FabricFacts,
     intent::{Attachment, NetworkName},
 };
-use wire::{Cluster, Hardware, Template, Vnet};
+use wire::{Cluster, Hardware, Member, Template, Vnet};
 
 /// Marks the clusters that we made, so that we never delete another's.
 const TAG: &str = "steelyard";
@@ -94,17 +94,18 @@ impl Netris {
 
         // Out first: a dedicated server may be in one cluster only.
         for cluster in &mut clusters {
+            let stays = |w: &Attachment| w.network.as_ref().is_some_and(|n| n.name == cluster.name);
             let leaving: BTreeSet<&str> = known
                 .iter()
-                .filter(|w| w.network.as_ref().is_none_or(|n| n.name != cluster.name))
+                .filter(|w| !stays(w) && cluster.servers.iter().any(|s| s.name == w.server))
                 .map(|w| w.server.as_str())
                 .collect();
-            if cluster.servers.iter().any(|s| leaving.contains(s.name.as_str())) {
-                let outcome = self.rewrite(cluster, |names| names.retain(|n| !leaving.contains(n.as_str())), &servers).await;
-                if let Err(error) = outcome {
-                    for server in &leaving {
-                        failed.insert((*server).to_owned(), self.echo(server, &error));
-                    }
+            if leaving.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.rewrite(cluster, |members| members.retain(|m| !leaving.contains(m.name.as_str()))).await {
+                for server in leaving {
+                    failed.insert(server.to_owned(), self.echo(server, &error));
                 }
             }
         }
@@ -144,41 +145,26 @@ impl Netris {
         if joining.iter().all(|s| cluster.servers.iter().any(|m| m.name == *s)) {
             return Ok(());
         }
-        self.rewrite(
-            cluster,
-            |names| {
-                for server in joining {
-                    if !names.iter().any(|n| n == server) {
-                        names.push((*server).to_owned());
-                    }
+        self.rewrite(cluster, |members| {
+            for server in joining {
+                if let Some(id) = servers.get(server)
+                    && !members.iter().any(|m| m.name == *server)
+                {
+                    members.push(Member::new(*id, server));
                 }
-            },
-            servers,
-        )
+            }
+        })
         .await
     }
 
-    /// Reads the cluster's list again, changes it and writes it back whole.
-    async fn rewrite(
-        &self,
-        cluster: &mut Cluster,
-        change: impl FnOnce(&mut Vec<String>),
-        servers: &BTreeMap<&str, i64>,
-    ) -> Result<(), FabricError> {
+    /// Reads the cluster's list again, changes it and writes it back whole. Members that we were not asked
+    /// about stay as they are, also those that our list of servers does not have.
+    async fn rewrite(&self, cluster: &mut Cluster, change: impl FnOnce(&mut Vec<Member>)) -> Result<(), FabricError> {
         let path = format!("server-cluster/{}", cluster.id);
-        let now: Cluster = self.client.get(&path).await?;
-        let shared: BTreeMap<&str, bool> = now.servers.iter().map(|s| (s.name.as_str(), s.shared)).collect();
-        let mut names: Vec<String> = now.servers.iter().map(|s| s.name.clone()).collect();
-        change(&mut names);
-        let list: Vec<_> = names
-            .iter()
-            .filter_map(|n| {
-                let id = servers.get(n.as_str())?;
-                Some(json!({"id": id, "name": n, "shared": shared.get(n.as_str()).copied().unwrap_or(false)}))
-            })
-            .collect();
-        self.client.put(&path, &json!({"tags": now.tags, "servers": list})).await?;
-        cluster.servers = names.into_iter().map(wire::Member::named).collect();
+        let mut now: Cluster = self.client.get(&path).await?;
+        change(&mut now.servers);
+        self.client.put(&path, &json!({"tags": now.tags, "servers": now.servers})).await?;
+        cluster.servers = now.servers;
         Ok(())
     }
 
@@ -216,16 +202,17 @@ impl Netris {
         }
     }
 
-    /// Deletes a cluster that we made and that holds no server any more.
-    pub async fn remove(&self, name: &str) -> Result<(), FabricError> {
+    /// Deletes a cluster that we made and that holds no server any more. False: it is ours and still in use.
+    pub async fn remove(&self, name: &str) -> Result<bool, FabricError> {
         let clusters: Vec<Cluster> = self.client.get("server-cluster").await?;
-        match clusters.into_iter().find(|c| c.name == name) {
-            Some(c) if c.tags.iter().any(|t| t == TAG) && c.servers.is_empty() => {
+        match clusters.into_iter().find(|c| c.name == name && c.tags.iter().any(|t| t == TAG)) {
+            None => Ok(true),
+            Some(c) if !c.servers.is_empty() => Ok(false),
+            Some(c) => {
                 self.client.delete(&format!("server-cluster/{}", c.id)).await?;
                 tracing::info!(network = name, "server cluster deleted");
-                Ok(())
+                Ok(true)
             }
-            _ => Ok(()),
         }
     }
 
@@ -250,10 +237,14 @@ fn snapshot(clusters: &[Cluster], vnets: &[Vnet], hardware: &[Hardware]) -> Fabr
         facts.networks.extend(
             clusters.iter().filter(|c| c.servers.iter().any(|s| s.name == server.name)).map(|c| c.name.clone()),
         );
+        let mut carried = BTreeSet::new();
         for vnet in vnets {
             for port in vnet.ports.iter().filter(|p| ports.contains(p.name.as_str())) {
                 let network = cluster_of_vnet.get(&vnet.id).copied().unwrap_or(vnet.name.as_str());
                 let listed = facts.networks.iter().any(|n| n == network);
+                if port.is_carried() {
+                    carried.insert(network);
+                }
                 if port.is_pending() || (!listed && port.is_carried()) {
                     facts.converged = false;
                 }
@@ -262,6 +253,8 @@ fn snapshot(clusters: &[Cluster], vnets: &[Vnet], hardware: &[Hardware]) -> Fabr
                 }
             }
         }
+        // The list alone says what is wanted; a network is entered when a port carries it.
+        facts.converged &= facts.networks.iter().all(|n| carried.contains(n.as_str()));
         out.servers.insert(server.name.clone(), facts);
     }
     out

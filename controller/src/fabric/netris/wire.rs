@@ -1,7 +1,7 @@
 //! The few fields of Netris' objects that we read. Unknown fields are ignored, as its own clients do.
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -12,30 +12,32 @@ pub(super) struct Cluster {
     pub admin: Option<Value>,
     #[serde(default)]
     pub site: Option<Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     pub tags: Vec<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     pub servers: Vec<Member>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     pub resources: Resources,
 }
 
-#[derive(Clone, Debug, Deserialize)]
+/// A server of a cluster. What we don't know of it is written back as it was read.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) struct Member {
     pub name: String,
-    #[serde(default)]
-    pub shared: bool,
+    #[serde(flatten)]
+    pub rest: Map<String, Value>,
 }
 
 impl Member {
-    pub(super) fn named(name: String) -> Self {
-        Member { name, shared: false }
+    pub(super) fn new(id: i64, name: &str) -> Self {
+        let rest = Map::from_iter([("id".to_owned(), id.into()), ("shared".to_owned(), false.into())]);
+        Member { name: name.to_owned(), rest }
     }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Resources {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     pub vnets: Vec<ClusterVnet>,
 }
 
@@ -43,7 +45,7 @@ pub(super) struct Resources {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ClusterVnet {
     pub id: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     pub ipv4_gateways: Vec<Gateway>,
 }
 
@@ -62,7 +64,7 @@ pub(super) struct Template {
 pub(super) struct Vnet {
     pub id: i64,
     pub name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     pub ports: Vec<VnetPort>,
 }
 
@@ -97,6 +99,11 @@ impl VnetPort {
     }
 }
 
+/// An empty list may be told as `null`.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
 /// Text, or the label of a `{label, value}` pair.
 fn label(value: &Value) -> Option<&str> {
     value.as_str().or_else(|| value["label"].as_str())
@@ -108,7 +115,7 @@ pub(super) struct Hardware {
     pub name: String,
     #[serde(default, rename = "type")]
     pub kind: Value,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "list")]
     pub links: Vec<Link>,
 }
 
@@ -125,7 +132,7 @@ pub(super) struct Link {
     pub remote: String,
 }
 
-fn port_name<'de, D: serde::Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+fn port_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let value = Value::deserialize(from)?;
     value
         .as_str()
