@@ -1,4 +1,4 @@
-//! The agent's HTTP API: request in, reply out (ipa `api/app.py`; `reference/ironic.md` 1.5).
+//! The agent's HTTP API: request in, reply out (ipa `api/app.py`).
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Which checksum an image must have (ipa `standby.py`, ironic `common/checksum_utils.py`; `reference/ironic.md` 2.3).
+//! Which checksum an image must have (ipa `standby.py`, ironic `common/checksum_utils.py`).
 
 use steelyard_agent_api::ImageInfo;
 

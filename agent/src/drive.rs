@@ -1,4 +1,4 @@
-//! The config drive: a small file system image that cloud-init reads (`reference/ironic.md` 2.6 and 3).
+//! The config drive: a small file system image that cloud-init reads (as ironic-python-agent does).
 
 use std::fmt;
 use std::io::{self, Cursor, Read};

@@ -1,4 +1,4 @@
-//! Which disk gets the image: root device hints (ipa `hardware.py`, ironic-lib `utils.py`; `reference/ironic.md` 2.1).
+//! Which disk gets the image: root device hints (ipa `hardware.py`, ironic-lib `utils.py`).
 
 use serde_json::{Map, Value};
 use steelyard_agent_api::Disk;

@@ -134,6 +134,20 @@ pub struct Args {
 }
 
 impl Args {
+    /// Flags that only make sense together. `management`: the longest that one order to a fabric or an agent may take.
+    pub(crate) fn check(&self, management: Duration) -> Result<(), String> {
+        // Fenced: no order is begun that could last longer than our term is certain to.
+        let order = self.bmc_timeout.max(management);
+        if self.lease_duration <= self.lease_renew + order {
+            return Err(format!(
+                "--lease-duration must be longer than --lease-renew and one order together ({} s + {} s): nothing could ever be done within a term",
+                self.lease_renew.as_secs_f32(),
+                order.as_secs_f32(),
+            ));
+        }
+        Ok(())
+    }
+
     pub fn policy(&self, has_fabric: bool) -> Policy {
         Policy {
             home_network: has_fabric.then(|| self.provisioning_cluster.clone()),
@@ -219,6 +233,17 @@ mod tests {
         let args = Args::try_parse_from(["x", "--boot-assets=/a", "--boot-assets=/b", "--image-mirror=a=http://a", "--image-mirror=b=http://b"]);
         let args = args.unwrap();
         assert_eq!((args.boot_assets.as_str(), args.image_mirror.len()), ("/b", 2));
+    }
+
+    #[test]
+    fn a_term_is_longer_than_an_order() {
+        let check = |flags: &[&str]| {
+            let all = ["x", "--boot-assets", "/b"].iter().chain(flags).copied();
+            Args::try_parse_from(all).unwrap().check(Duration::from_secs(20))
+        };
+        assert_eq!(check(&[]), Ok(()));
+        assert!(check(&["--lease-duration", "25s"]).unwrap_err().contains("5 s + 20 s"));
+        assert!(check(&["--bmc-timeout", "30s"]).unwrap_err().contains("5 s + 30 s"));
     }
 
     #[test]

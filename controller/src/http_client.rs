@@ -14,7 +14,14 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
 
@@ -55,8 +62,9 @@ impl HttpClient {
         HttpClient { net, tls, timeout, idle: Mutex::new(None) }
     }
 
-    /// Sends a request whose URI is absolute, and reads the whole answer. A GET that fails on a reused
-    /// connection is sent once more on a new one: peers close idle connections without a word.
+    /// Sends a request whose URI is absolute, and reads the whole answer. A request that fails on a reused
+    /// connection is sent once more on a new one if that can't do it twice: peers close idle connections
+    /// without a word.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let peer = peer(request.uri())?;
         tokio::time::timeout(self.timeout, self.send_once_or_again(&peer, request))
@@ -67,18 +75,15 @@ impl HttpClient {
     async fn send_once_or_again(&self, peer: &Peer, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let mut idle = self.idle.lock().await;
         if let Some(mut kept) = idle.take()
-            && !kept.0.is_closed()
+            && is_open(&mut kept)
         {
-            let again = (request.method() == http::Method::GET).then(|| request.clone());
-            match exchange(peer, &mut kept, request).await {
-                Ok(response) => {
-                    *idle = Some(kept);
+            match exchange(peer, &mut kept, request.clone()).await {
+                Ok((response, open)) => {
+                    *idle = open.then_some(kept);
                     return Ok(response);
                 }
-                Err(error) => match again {
-                    Some(request) => return self.send_fresh(peer, request, &mut idle).await,
-                    None => return Err(error),
-                },
+                Err(error) if may_repeat(&request, &error) => {}
+                Err(error) => return Err(error),
             }
         }
         self.send_fresh(peer, request, &mut idle).await
@@ -91,8 +96,8 @@ impl HttpClient {
         idle: &mut Option<(Sender, Driver)>,
     ) -> Result<Response<Bytes>, HttpError> {
         let mut pair = self.connect(peer).await?;
-        let response = exchange(peer, &mut pair, request).await?;
-        *idle = Some(pair);
+        let (response, open) = exchange(peer, &mut pair, request).await?;
+        *idle = open.then_some(pair);
         Ok(response)
     }
 
@@ -155,15 +160,21 @@ impl HttpClient {
             let name = ServerName::try_from(peer.host.trim_matches(['[', ']']).to_owned())
                 .map_err(|e| HttpError::Url { url: peer.name(), why: e.to_string() })?;
             let tls = TlsConnector::from(self.tls.clone()).connect(name, BoxedStream(stream)).await;
-            stream = Box::new(tls.map_err(|why| match why.kind() {
-                io::ErrorKind::InvalidData => HttpError::Untrusted { peer: peer.name(), why },
-                _ => HttpError::Connect { peer: peer.name(), why },
+            stream = Box::new(tls.map_err(|why| match is_untrusted(&why) {
+                true => HttpError::Untrusted { peer: peer.name(), why },
+                false => HttpError::Connect { peer: peer.name(), why },
             })?);
         }
         http1::handshake(TokioIo::new(BoxedStream(stream)))
             .await
             .map_err(|why| HttpError::Broken { peer: peer.name(), why })
     }
+}
+
+/// We do not believe the peer's certificate; other failures of the handshake are its own.
+fn is_untrusted(error: &io::Error) -> bool {
+    let cause = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 struct Peer {
@@ -203,24 +214,37 @@ fn ready(peer: &Peer, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, H
     Ok(Request::from_parts(parts, Full::new(body)))
 }
 
+/// Has the peer left a kept connection open, as far as that can be known without asking it? Nothing drives a
+/// connection between requests, so its end is only noticed here.
+fn is_open((sender, driver): &mut (Sender, Driver)) -> bool {
+    let ended = Pin::new(driver).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    !ended && !sender.is_closed()
+}
+
+/// The peer broke a kept connection: a GET changes nothing, and what was never sent was never done.
+fn may_repeat(request: &Request<Bytes>, error: &HttpError) -> bool {
+    matches!(error, HttpError::Broken { why, .. } if request.method() == http::Method::GET || why.is_canceled())
+}
+
+/// The answer, and whether the connection is open after it.
 async fn exchange(
     peer: &Peer,
     (sender, driver): &mut (Sender, Driver),
     request: Request<Bytes>,
-) -> Result<Response<Bytes>, HttpError> {
+) -> Result<(Response<Bytes>, bool), HttpError> {
     let broken = |why| HttpError::Broken { peer: peer.name(), why };
-    let mut driver = std::pin::Pin::new(driver);
+    let mut driver = Pin::new(driver);
     let mut answer = std::pin::pin!(async {
         let response = sender.send_request(ready(peer, request)?).await.map_err(broken)?;
         collect(peer, response).await
     });
     let ended = tokio::select! {
         biased;
-        done = &mut answer => return done,
+        done = &mut answer => return done.map(|response| (response, true)),
         end = &mut driver => end,
     };
     // The peer closed after its answer; what it sent is still to be read. How it closed matters only if that is nothing.
-    answer.await.map_err(|error| ended.err().map_or(error, broken))
+    answer.await.map(|response| (response, false)).map_err(|error| ended.err().map_or(error, broken))
 }
 
 async fn collect(peer: &Peer, response: Response<Incoming>) -> Result<Response<Bytes>, HttpError> {

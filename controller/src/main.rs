@@ -1,7 +1,7 @@
 //! `steelyard-controller`: the controller on the operating system's sockets.
 
 use clap::Parser;
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 use steelyard_controller::{Args, Clock, Dice, OsNet, World, run, tasks::Tasks};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -40,11 +40,14 @@ async fn work(args: Args) -> anyhow::Result<()> {
     };
     let tasks = Tasks::new(CancellationToken::new());
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut running = std::pin::pin!(run(world, args, tasks.clone()));
     let result = tokio::select! {
-        result = run(world, args, tasks.clone()) => result,
-        _ = terminate.recv() => Ok(()),
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        result = &mut running => result,
+        _ = async { tokio::select! { _ = terminate.recv() => {}, _ = tokio::signal::ctrl_c() => {} } } => {
+            tasks.stop();
+            // It gives the lease back.
+            running.await
+        }
     };
-    tasks.end(Duration::from_secs(5)).await;
     Ok(result?)
 }

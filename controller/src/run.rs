@@ -11,9 +11,9 @@ use crate::{
     net::Net,
     observe::Facts,
     queue::{Queue, Work},
-    reconcile::{Engine, RenderedBook, Site, TicketDesk},
+    reconcile::{Engine, Failures, RenderedBook, Site, TicketDesk},
     secret::Secret,
-    store::{Election, Events, LeaseConfig, Saver, SecretVault, Store},
+    store::{Election, Events, Leadership, LeaseConfig, Saver, SecretVault, Store},
     tasks::Tasks,
     tenant::{Tenants, join_service::JoinService},
     tls,
@@ -47,8 +47,10 @@ pub enum RunError {
     Join(String),
     #[error("the lease was lost; another controller leads")]
     LostLease,
-    #[error("stopped")]
+    #[error("the part that decides has ended")]
     Stopped,
+    #[error("task {0:?} panicked")]
+    Panicked(&'static str),
 }
 
 impl From<kube::Error> for RunError {
@@ -64,11 +66,16 @@ const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 const ASSETS: &[(&str, bool)] =
     &[("vmlinuz", true), ("initramfs", true), ("snponly.efi", false), ("undionly.kpxe", false), ("snponly-arm64.efi", false)];
 
+/// How long our tasks may take to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Runs the controller until `tasks` are stopped (`Ok`), or something that it can't go on without fails.
+/// Nothing of it is left when this ends or is dropped; only when it ends is the lease given back.
 pub async fn run(world: World, args: Args, tasks: Tasks) -> Result<(), RunError> {
+    args.check(MANAGEMENT_TIMEOUT).map_err(RunError::Flag)?;
     check_crds(&world.kube).await?;
-    let queue = Queue::default();
-    let store = Store::new(world.kube.clone(), queue.clone());
+    let tasks = tasks.child();
+    let _ours_end = tasks.stop_on_drop();
     let identity = args.identity.clone().unwrap_or_else(|| format!("steelyard-{}", world.dice.token(8)));
     let lease = LeaseConfig {
         namespace: args.namespace.clone(),
@@ -77,26 +84,61 @@ pub async fn run(world: World, args: Args, tasks: Tasks) -> Result<(), RunError>
         duration: args.lease_duration,
         renew_every: args.lease_renew,
     };
-    let (election, mut leadership) = Election::new(world.kube.clone(), lease, world.clock);
-    let mut election = std::pin::pin!(election.run());
-    tokio::select! {
+    let (election, leadership) = Election::new(world.kube.clone(), lease, world.clock);
+    // The lease is renewed from the first moment on, also while we still set up.
+    let result = tokio::select! {
         biased;
-        () = leadership.wait() => {}
-        () = &mut election => return Err(RunError::LostLease),
-        () = tasks.stopped() => return Ok(()),
-    }
+        () = tasks.stopped() => tasks.panicked().map_or(Ok(()), |name| Err(RunError::Panicked(name))),
+        () = election.run() => Err(RunError::LostLease),
+        error = lead(&world, &args, &tasks, identity, leadership) => Err(error),
+    };
+    tasks.end(PATIENCE).await;
+    election.release().await;
+    result
+}
 
+/// Waits until we lead, and leads until something fails.
+async fn lead(world: &World, args: &Args, tasks: &Tasks, identity: String, mut leadership: Leadership) -> RunError {
+    leadership.wait().await;
+    let started = start(world, args, tasks, identity, leadership).await;
+    match started {
+        Err(error) => error,
+        Ok(Started { engine, boot, join }) => tokio::select! {
+            biased;
+            error = boot.run() => RunError::Boot(error),
+            error = join.run() => RunError::Join(error.to_string()),
+            () = engine.run() => RunError::Stopped,
+        },
+    }
+}
+
+/// What decides and serves.
+struct Started {
+    engine: Arc<Engine>,
+    boot: BootServices,
+    join: JoinService,
+}
+
+async fn start(
+    world: &World,
+    args: &Args,
+    tasks: &Tasks,
+    identity: String,
+    leadership: Leadership,
+) -> Result<Started, RunError> {
+    let queue = Queue::default();
+    let store = Store::new(world.kube.clone(), queue.clone());
     tasks.spawn("watches", store.clone().run());
     store.wait_synced().await;
 
     let facts = Facts::new(world.clock.now());
     let upstream = upstream_trust(args.upstream_ca.as_ref())?;
-    let images = images(&world, &args, upstream.clone(), &store)?;
+    let images = images(world, args, upstream.clone(), &store)?;
     let (strangers, met) = mpsc::channel(STRANGERS);
-    let boot = boot(&world, &args, upstream, images.clone(), &store, strangers).await?;
-    let bmc = BmcDesk::new(bmc_reach(&world, &args)?, facts.clone(), queue.clone(), world.clock, leadership.clone(), tasks.clone());
+    let boot = boot(world, args, upstream, images.clone(), &store, strangers).await?;
+    let bmc = BmcDesk::new(bmc_reach(world, args)?, facts.clone(), queue.clone(), world.clock, leadership.clone(), tasks.clone());
     let agent = AgentDesk::new(boot.clone(), store.clone(), queue.clone(), world.clock, leadership.clone(), tasks.clone());
-    let fabric = netris(&world, &args, &store).await?.map(|netris| {
+    let fabric = netris(world, args, &store).await?.map(|netris| {
         let context = FabricContext {
             facts: facts.clone(),
             store: store.clone(),
@@ -105,17 +147,18 @@ pub async fn run(world: World, args: Args, tasks: Tasks) -> Result<(), RunError>
             leadership: leadership.clone(),
             timeout: MANAGEMENT_TIMEOUT,
         };
-        FabricDesk::start(Arc::new(netris), context, &tasks)
+        FabricDesk::start(Arc::new(netris), context, tasks)
     });
-    let tenants = Tenants::new(world.kube.clone(), world.services.clone(), queue.clone(), tasks.clone());
-    let events = Events::new(world.kube.clone(), world.clock, identity);
+    let tenants = Tenants::new(store.clone(), world.services.clone(), tasks.clone());
+    let (events, sending) = Events::new(world.kube.clone(), world.clock, identity);
+    tasks.spawn("events", sending);
     tasks.spawn("strangers", tell_strangers(met, store.clone(), events.clone()));
     let renderer = Renderer {
         store: store.clone(),
         tenants: tenants.clone(),
         clock: world.clock,
         dice: world.dice.clone(),
-        join_endpoint: args.join_endpoint.clone().unwrap_or_else(|| default_join_endpoint(&args)),
+        join_endpoint: args.join_endpoint.clone().unwrap_or_else(|| default_join_endpoint(args)),
         ticket_validity: signed(args.ticket_validity),
     };
     let engine = Arc::new(Engine {
@@ -140,23 +183,16 @@ pub async fn run(world: World, args: Args, tasks: Tasks) -> Result<(), RunError>
         tenants,
         renderer,
         rendered: RenderedBook::default(),
+        failures: Failures::default(),
     });
     engine.wake_all();
     tasks.spawn("images", async move {
         images.run().await;
     });
     let tickets = Arc::new(TicketDesk(engine.clone()));
-    let join = JoinService::new(args.join_listen, world.services.clone(), world.clock, tickets)
-        .map_err(|e| RunError::Join(e.to_string()))?;
-    let deciding = engine.clone();
-    tokio::select! {
-        biased;
-        () = tasks.stopped() => Ok(()),
-        () = &mut election => Err(RunError::LostLease),
-        error = boot.run() => Err(RunError::Boot(error)),
-        error = join.run() => Err(RunError::Join(error.to_string())),
-        () = deciding.run() => Err(RunError::Stopped),
-    }
+    let join = JoinService::new(args.join_listen, world.services.clone(), world.clock, tickets);
+    let join = join.map_err(|e| RunError::Join(e.to_string()))?;
+    Ok(Started { engine, boot, join })
 }
 
 /// Refuses to run on CRDs that would prune what we must not lose.
@@ -317,7 +353,7 @@ async fn tell_strangers(mut met: mpsc::Receiver<Stranger>, store: Arc<Store>, ev
             stranger.mac
         );
         for provider in store.providers.list() {
-            events.publish(provider.object_ref(&()), &Notice::warning("UnknownMAC", text.clone())).await;
+            events.publish(provider.object_ref(&()), &Notice::warning("UnknownMAC", text.clone()));
         }
     }
 }

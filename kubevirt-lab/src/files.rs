@@ -151,9 +151,9 @@ fn token(seed: u64) -> String {
 /// Writes a file that only its owner may read.
 pub(crate) fn write_secret(path: &Path, text: &str) -> io::Result<()> {
     if let Some(dir) = path.parent() {
-        std::fs::create_dir_all(dir)?;
+        fs::create_dir_all(dir)?;
     }
-    let mut file = std::fs::OpenOptions::new()
+    let mut file = fs::OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)

@@ -3,7 +3,7 @@
 //!
 //! A leaf crate: types and their JSON, no I/O, no decisions. Facts come from openstack/ironic-python-agent `api/app.py`,
 //! `ironic_api_client.py`, `extensions/base.py` and openstack/ironic `api/controllers/v1/ramdisk.py`
-//! (`reference/ironic.md` 1). Reading is tolerant: unknown fields are kept where they must be echoed (steps, nodes) and
+//! (as ironic-python-agent does). Reading is tolerant: unknown fields are kept where they must be echoed (steps, nodes) and
 //! ignored elsewhere, because the other end may be of another release.
 
 mod command;

@@ -1,4 +1,4 @@
-//! The steps that our hardware manager offers (`reference/ironic.md` 1.6), and their execution.
+//! The steps that our hardware manager offers (as ironic-python-agent does), and their execution.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The workspace's own rules (layout.md "Who may import whom", style.md 56 and 57), as far as a test can hold them.
+//! The workspace's own rules as far as a test can hold them.
 
 use crate::repository;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use std::{
     sync::OnceLock,
 };
 
-/// Lines of a file before it needs a reason, and before no reason helps (style.md 56).
+/// Lines of a file before it needs a reason, and before no reason helps.
 const LINES_WITHOUT_REASON: usize = 600;
 const LINES_MAX: usize = 1000;
 

@@ -1,4 +1,4 @@
-//! The service side of the ironic-python-agent protocol (reference/ironic.md 1.3 and 1.9): who a machine is,
+//! The service side of the ironic-python-agent protocol (as ironic-python-agent does): who a machine is,
 //! the token of its boot, its heartbeats, its inventory.
 //!
 //! Only hosts with a published plan are known here; all others get 404, and nobody can tell an unknown host

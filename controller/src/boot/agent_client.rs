@@ -35,7 +35,7 @@ use steelyard_core::{
 
 /// The field of a step that carries our operation id; agents echo steps whole.
 const OPERATION: &str = "steelyard_operation";
-/// Commands that are waited for (the list of steps, a sync) take seconds; Ironic gives them 60 s (ironic.md 1.7), and
+/// Commands that are waited for (the list of steps, a sync) take seconds; Ironic gives them 60 s (Ironic), and
 /// then an agent that is gone holds up whoever asks as long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 

@@ -11,14 +11,14 @@ const IN_MEMORY_MAX: u64 = 8 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AssetError {
-    #[error("--boot-dir {dir}: can't read {file}: {why}")]
+    #[error("--boot-assets {dir}: can't read {file}: {why}")]
     Unreadable {
         dir: String,
         file: String,
         why: io::Error,
     },
     #[error(
-        "--boot-dir {dir} has no {file}: put the deploy agent's kernel there as vmlinuz and its ramdisk as initramfs"
+        "--boot-assets {dir} has no {file}: put the deploy agent's kernel there as vmlinuz and its ramdisk as initramfs"
     )]
     Missing { dir: String, file: &'static str },
 }

@@ -73,7 +73,7 @@ pub(crate) enum Why {
     )]
     WrongRelay { relay: Ipv4Addr, network: Ipv4Net },
     #[error(
-        "its firmware (client architecture {arch}) needs the boot file {file}, which --boot-dir does not hold"
+        "its firmware (client architecture {arch}) needs the boot file {file}, which --boot-assets does not hold"
     )]
     NoBootFile { arch: u16, file: String },
     #[error("client architecture {0} is not one that we have a boot file for")]

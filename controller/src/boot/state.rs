@@ -272,7 +272,7 @@ impl Shared {
         })
     }
 
-    /// The one host that has any of these MACs (ironic.md 1.3: MACs of two hosts match none).
+    /// The one host that has any of these MACs (Ironic: MACs of two hosts match none).
     pub(crate) fn by_macs(&self, macs: &[Mac]) -> Option<Subject> {
         let mut found: Option<Subject> = None;
         for subject in macs.iter().filter_map(|mac| self.by_mac(*mac)) {

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, net::Ipv4Addr};
 
 /// As many as a large room of servers has NICs; beyond that the longest silent one is forgotten.
 const STRANGERS_MAX: usize = 1024;
-/// At most one notice per MAC in this time (layout.md, decided 8).
+/// At most one notice per MAC in this time.
 const NOTICE_EVERY: SignedDuration = SignedDuration::from_mins(10);
 
 #[derive(Clone, Debug, PartialEq, Eq)]

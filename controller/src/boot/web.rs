@@ -70,7 +70,7 @@ where
             Some(blob) => serve_blob(blob, request.headers(), head).await,
             None => plain(
                 StatusCode::NOT_FOUND,
-                "there is no boot file of this name in --boot-dir",
+                "there is no boot file of this name in --boot-assets",
             ),
         }
     } else if let Some(digest) = path.strip_prefix("/images/") {

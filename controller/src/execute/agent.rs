@@ -160,7 +160,7 @@ impl AgentDevice {
         bytes.map(|b| String::from_utf8(b).map_err(|_| format!("key {key:?} of spec.{key}'s Secret is not text"))).transpose()
     }
 
-    /// `key`, else `value`, of the Secret; Metal3's rule (metal3.md 4.2).
+    /// `key`, else `value`, of the Secret; Metal3's rule.
     async fn read(&self, reference: Option<&SecretReference>, key: &str) -> Result<Option<Vec<u8>>, String> {
         let Some(name) = reference.and_then(|r| r.name()) else { return Ok(None) };
         let api: Api<Secret> = Api::namespaced(self.shared.store.client.clone(), &self.host.namespace);
@@ -169,7 +169,7 @@ impl AgentDevice {
         let data = secret.data.unwrap_or_default();
         match data.get(key).or_else(|| data.get("value")) {
             Some(bytes) => Ok(Some(bytes.0.clone())),
-            // Only user data and metadata must be there (metal3.md 4.2).
+            // Only user data and metadata must be there (Metal3).
             None if key == "networkData" => Ok(None),
             None => Err(format!("Secret {name} has neither key {key:?} nor \"value\"")),
         }

@@ -6,7 +6,7 @@ use crate::{
     secret::Secret,
     store::Store,
     tenant::{
-        Tenants, TicketOffice,
+        TENANT_PATIENCE, Tenants, TicketOffice, within,
         user_data::{self, NetworkFacts, TemplateValues},
     },
     world::{Clock, Dice},
@@ -82,7 +82,9 @@ impl Renderer {
         let cluster = self.tenants.get(&Key::new(namespace, tenant.clone()));
         let cluster = cluster.ok_or_else(|| format!("tenant {tenant} can't be reached yet"))?;
         let office = TicketOffice::new(&cluster);
-        let ticket = office.issue(&Key::of(claim), self.clock.now(), self.ticket_validity, &self.dice).await;
+        let claim = Key::of(claim);
+        let issue = office.issue(&claim, self.clock.now(), self.ticket_validity, &self.dice);
+        let ticket = within(TENANT_PATIENCE, issue).await;
         let ticket = ticket.map_err(|e| format!("tenant {tenant} gives no join token: {e}"))?;
         Ok(vec![user_data::join_command(&self.join_endpoint, &ticket.token())])
     }

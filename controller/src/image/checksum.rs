@@ -1,4 +1,4 @@
-//! Which digest an image must have (reference/ironic.md 2.3, metal3.md 4.1): given literally, or listed in a file
+//! Which digest an image must have (as Ironic and Metal3 have it): given literally, or listed in a file
 //! such as SHA256SUMS.
 
 use sha2::Digest as _;

@@ -1,5 +1,5 @@
 //! The config drive: a small ISO 9660 image labelled `config-2`, gzipped, in base64, as Ironic hands it to agents
-//! (reference/ironic.md 3, metal3.md 4.2). The same contents and time give the same bytes.
+//! (as Ironic and Metal3 have it). The same contents and time give the same bytes.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use flate2::{Compression, GzBuilder};
@@ -19,7 +19,7 @@ use std::{
     io::{Cursor, Write},
 };
 
-/// What the agent makes room for at the end of the disk (ironic.md 2.6).
+/// What the agent makes room for at the end of the disk (Ironic).
 const SIZE_MAX: usize = 64 << 20;
 const SECTOR: usize = 2048;
 

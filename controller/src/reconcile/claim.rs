@@ -4,7 +4,7 @@ use super::{Engine, reference, tenant_key};
 use crate::{
     key::Key,
     store::SaveError,
-    tenant::{TenantError, TicketOffice},
+    tenant::{TENANT_PATIENCE, TenantError, TicketOffice, within},
 };
 use kube::{Api, ResourceExt};
 use steelyard_api::{
@@ -126,7 +126,7 @@ impl Engine {
         let changed = claim.status.as_ref() != Some(&decision.status);
         if changed {
             if claim.status.as_ref().and_then(|s| s.rule.as_deref()) != Some(decision.rule.0) {
-                tracing::info!(rule = %decision.rule, message = decision.status.message, "claim goes on");
+                tracing::info!(rule = %decision.rule, waits_for = decision.status.message, "claim goes on");
             }
             current.status = Some(decision.status.clone());
             let api: Api<NodeClaim> = Api::namespaced(self.store.client.clone(), &claim.namespace().unwrap_or_default());
@@ -140,7 +140,7 @@ impl Engine {
             self.store.claim_changed(&Key::of(claim), Some(claim), Some(&current));
         }
         for notice in &decision.events {
-            self.events.publish(reference(claim), notice).await;
+            self.events.publish(reference(claim), notice);
         }
         Ok(())
     }
@@ -174,8 +174,11 @@ impl Engine {
     async fn remove_node(&self, claim: &Key, removal: &NodeRemoval) -> Result<(), TenantError> {
         let tenant = Key::new(claim.namespace.clone(), removal.tenant.clone());
         let Some(cluster) = self.tenants.get(&tenant) else { return Ok(()) };
-        TicketOffice::new(&cluster).withdraw(claim).await?;
-        cluster.remove_node(&removal.node, removal.force).await
+        let work = async {
+            TicketOffice::new(&cluster).withdraw(claim).await?;
+            cluster.remove_node(&removal.node, removal.force).await
+        };
+        within(TENANT_PATIENCE, work).await
     }
 }
 

@@ -247,7 +247,7 @@ impl Engine {
             self.store.host_changed(&Key::of(host), Some(host), Some(&current));
         }
         for notice in &decision.events {
-            self.events.publish(reference(host), notice).await;
+            self.events.publish(reference(host), notice);
         }
         Ok(())
     }

@@ -28,7 +28,11 @@ use crate::{
 };
 use futures::{StreamExt, stream::FuturesUnordered};
 use jiff::Timestamp;
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use steelyard_core::{Jitter, Moment, Wake, host::view::Policy};
 use tokio::time::Instant;
 use tracing::Instrument;
@@ -37,8 +41,10 @@ use tracing::Instrument;
 const AT_ONCE: usize = 32;
 /// After a conflict the watch needs a moment to bring the newer object.
 const AFTER_CONFLICT: Duration = Duration::from_millis(50);
-/// After the API server refused a write.
+/// After the API server refused a write, or user data could not be made.
 const AFTER_REFUSAL: Duration = Duration::from_secs(5);
+/// After many failures in a row.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What the passes work with.
 pub struct Engine {
@@ -60,6 +66,26 @@ pub struct Engine {
     pub tenants: Tenants,
     pub renderer: Renderer,
     pub rendered: RenderedBook,
+    pub failures: Failures,
+}
+
+/// How often in a row each object could not be saved.
+#[derive(Default)]
+pub struct Failures(Mutex<BTreeMap<Work, u32>>);
+
+impl Failures {
+    fn forget(&self, work: &Work) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(work);
+    }
+
+    /// How long to wait after one more: `first`, doubled with each further one.
+    fn wait(&self, work: &Work, first: Duration) -> Duration {
+        let mut book = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = book.entry(work.clone()).or_default();
+        let wait = first.saturating_mul(1 << (*before).min(16)).min(LONGEST_WAIT);
+        *before += 1;
+        wait
+    }
 }
 
 /// What a site has said in flags and only the passes need.
@@ -110,14 +136,18 @@ impl Engine {
             Work::Tenant(key) => self.tenant(key).instrument(tracing::info_span!("tenant", tenant = %key)).await,
         };
         let wake = match result {
-            Ok(wake) => wake,
+            Ok(wake) => {
+                self.failures.forget(&work);
+                wake
+            }
             Err(SaveError::Conflict { kind, name }) => {
                 tracing::debug!(kind, name, "changed meanwhile; deciding again");
-                Some(Instant::now() + AFTER_CONFLICT)
+                Some(Instant::now() + self.failures.wait(&work, AFTER_CONFLICT))
             }
             Err(error) => {
-                tracing::warn!(error = %error, cause = %cause(&error), "not saved; trying again");
-                Some(Instant::now() + AFTER_REFUSAL)
+                let wait = self.failures.wait(&work, AFTER_REFUSAL);
+                tracing::warn!(error = %error, cause = %cause(&error), seconds = wait.as_secs(), "not saved; trying again");
+                Some(Instant::now() + wait)
             }
         };
         self.queue.done(work, wake);

@@ -32,7 +32,7 @@ impl Engine {
             self.store.providers.put(saved);
         }
         for notice in &decision.events {
-            self.events.publish(reference(&*found), notice).await;
+            self.events.publish(reference(&*found), notice);
         }
         self.count_types(&found, &types).await?;
         Ok(self.wake_instant(decision.wake))

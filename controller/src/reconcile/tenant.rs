@@ -52,7 +52,7 @@ impl Engine {
             self.store.tenant_changed(key);
         }
         for notice in &decision.events {
-            self.events.publish(reference(&*tenant), notice).await;
+            self.events.publish(reference(&*tenant), notice);
         }
         let wake = self.wake_instant(decision.wake);
         // A Secret in a namespace that we do not watch: asked for until it is there, then now and then.

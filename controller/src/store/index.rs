@@ -24,6 +24,9 @@ use steelyard_api::{
 /// What a provider offers is counted over all its hosts, so a burst of changes is counted once.
 const COUNT_AFTER: Duration = Duration::from_millis(100);
 
+/// A claim without a host looks at all of them, so a burst of changes is looked at once.
+const CHOOSE_AFTER: Duration = Duration::from_millis(20);
+
 pub struct Store {
     pub client: Client,
     pub queue: Queue,
@@ -42,17 +45,89 @@ pub struct Store {
     index: Mutex<Index>,
 }
 
-/// Who refers to whom, kept in step with the caches, so that a change costs what it concerns.
+/// Who refers to whom, kept in step with the caches, so that a change costs what it concerns. Each entry is
+/// made from what the cache holds then, never from what a caller holds: two changes may be told in either order.
 #[derive(Default)]
 struct Index {
+    hosts: BTreeMap<Key, HostLinks>,
     hosts_by_secret: BTreeMap<Key, BTreeSet<Key>>,
     host_of_claim: BTreeMap<Key, Key>,
     addresses: BTreeMap<Key, ipnet::Ipv4Net>,
-    /// Claims that have no host yet.
-    waiting: BTreeSet<Key>,
-    claims_of_tenant: BTreeMap<Key, BTreeSet<Key>>,
     /// Hosts that boot the agent or write disks now.
     busy: BTreeSet<Key>,
+    /// The tenant that each claim wants to join, if any.
+    claims: BTreeMap<Key, Option<Key>>,
+    claims_of_tenant: BTreeMap<Key, BTreeSet<Key>>,
+    /// Claims that have no host yet.
+    waiting: BTreeSet<Key>,
+}
+
+/// What a host is in the index for.
+#[derive(Default)]
+struct HostLinks {
+    secret: Option<Key>,
+    claim: Option<Key>,
+}
+
+impl Index {
+    fn set_host(&mut self, key: &Key, host: Option<&BareMetalHost>) {
+        let links = host.map(|h| HostLinks { secret: secret_of(h), claim: claim_of(h) });
+        let before = match links {
+            Some(links) => self.hosts.insert(key.clone(), links),
+            None => self.hosts.remove(key),
+        }
+        .unwrap_or_default();
+        if let Some(secret) = before.secret {
+            take_out(&mut self.hosts_by_secret, &secret, key);
+        }
+        if let Some(claim) = before.claim
+            && self.host_of_claim.get(&claim) == Some(key)
+        {
+            self.host_of_claim.remove(&claim);
+        }
+        self.addresses.remove(key);
+        self.busy.remove(key);
+        let Some(host) = host else { return };
+        if let Some(secret) = secret_of(host) {
+            self.hosts_by_secret.entry(secret).or_default().insert(key.clone());
+        }
+        if let Some(claim) = claim_of(host) {
+            self.host_of_claim.insert(claim, key.clone());
+        }
+        if let Some(address) = address_of(host) {
+            self.addresses.insert(key.clone(), address);
+        }
+        if is_busy(host) {
+            self.busy.insert(key.clone());
+        }
+    }
+
+    fn set_claim(&mut self, key: &Key, claim: Option<&NodeClaim>) {
+        let before = match claim {
+            Some(claim) => self.claims.insert(key.clone(), tenant_of(claim)),
+            None => self.claims.remove(key),
+        };
+        if let Some(tenant) = before.flatten() {
+            take_out(&mut self.claims_of_tenant, &tenant, key);
+        }
+        self.waiting.remove(key);
+        let Some(claim) = claim else { return };
+        if let Some(tenant) = tenant_of(claim) {
+            self.claims_of_tenant.entry(tenant).or_default().insert(key.clone());
+        }
+        if claim.status.as_ref().is_none_or(|s| s.bare_metal_host.is_none()) {
+            self.waiting.insert(key.clone());
+        }
+    }
+}
+
+fn take_out(sets: &mut BTreeMap<Key, BTreeSet<Key>>, of: &Key, member: &Key) {
+    if let Some(set) = sets.get_mut(of) {
+        set.remove(member);
+        if set.is_empty() {
+            sets.remove(of);
+        }
+    }
 }
 
 impl Store {
@@ -146,44 +221,17 @@ impl Store {
         self.index().addresses.insert(host.clone(), address);
     }
 
+    /// Claims without a host look again.
     pub fn wake_waiting(&self) {
         let waiting: Vec<Key> = self.index().waiting.iter().cloned().collect();
         for claim in waiting {
-            self.queue.wake(Work::Claim(claim));
+            self.queue.wake_after(Work::Claim(claim), CHOOSE_AFTER);
         }
     }
 
     /// A host was seen, or was saved by us.
     pub fn host_changed(&self, key: &Key, old: Option<&BareMetalHost>, new: Option<&BareMetalHost>) {
-        {
-            let mut index = self.index();
-            for host in [old, new].into_iter().flatten() {
-                if let Some(secret) = secret_of(host) {
-                    index.hosts_by_secret.entry(secret).or_default().remove(key);
-                }
-                if let Some(claim) = claim_of(host)
-                    && index.host_of_claim.get(&claim) == Some(key)
-                {
-                    index.host_of_claim.remove(&claim);
-                }
-            }
-            index.addresses.remove(key);
-            index.busy.remove(key);
-            if let Some(host) = new {
-                if is_busy(host) {
-                    index.busy.insert(key.clone());
-                }
-                if let Some(secret) = secret_of(host) {
-                    index.hosts_by_secret.entry(secret).or_default().insert(key.clone());
-                }
-                if let Some(claim) = claim_of(host) {
-                    index.host_of_claim.insert(claim, key.clone());
-                }
-                if let Some(address) = address_of(host) {
-                    index.addresses.insert(key.clone(), address);
-                }
-            }
-        }
+        self.index().set_host(key, self.hosts.get(key).as_deref());
         self.queue.wake(Work::Host(key.clone()));
         for claim in [old, new].into_iter().flatten().filter_map(claim_of).collect::<BTreeSet<_>>() {
             self.queue.wake(Work::Claim(claim));
@@ -208,20 +256,7 @@ impl Store {
     pub fn claim_changed(&self, key: &Key, old: Option<&NodeClaim>, new: Option<&NodeClaim>) {
         let host = {
             let mut index = self.index();
-            for claim in [old, new].into_iter().flatten() {
-                if let Some(tenant) = tenant_of(claim) {
-                    index.claims_of_tenant.entry(tenant).or_default().remove(key);
-                }
-            }
-            index.waiting.remove(key);
-            if let Some(claim) = new {
-                if let Some(tenant) = tenant_of(claim) {
-                    index.claims_of_tenant.entry(tenant).or_default().insert(key.clone());
-                }
-                if claim.status.as_ref().is_none_or(|s| s.bare_metal_host.is_none()) {
-                    index.waiting.insert(key.clone());
-                }
-            }
+            index.set_claim(key, self.claims.get(key).as_deref());
             index.host_of_claim.get(key).cloned()
         };
         self.queue.wake(Work::Claim(key.clone()));
@@ -238,7 +273,7 @@ impl Store {
 
     pub fn type_changed(&self, old: Option<&NodeType>, new: Option<&NodeType>) {
         for provider in [old, new].into_iter().flatten().filter_map(|t| t.spec.provider_ref.clone()).collect::<BTreeSet<_>>() {
-            self.queue.wake(Work::Provider(Key::new("", provider)));
+            self.queue.wake_after(Work::Provider(Key::new("", provider)), COUNT_AFTER);
         }
         // Only what makes a type fit or not; its counts change with every host.
         if old.map(|t| &t.spec) != new.map(|t| &t.spec) {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest, Sha256};
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, future::Future, sync::Arc, time::Duration};
 
 #[derive(Debug, thiserror::Error)]
 pub enum TenantError {
@@ -14,12 +14,25 @@ pub enum TenantError {
     Kubeconfig(String),
     #[error("the tenant's API server: {0}")]
     Api(#[from] Box<kube::Error>),
+    #[error("the tenant's API server did not answer within {} s", .0.as_secs())]
+    Silent(Duration),
 }
 
 impl From<kube::Error> for TenantError {
     fn from(error: kube::Error) -> Self {
         TenantError::Api(Box::new(error))
     }
+}
+
+/// How long a pass waits for a tenant's API server: the passes of all others wait with it.
+pub const TENANT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Asks a tenant's API server something that must not take long.
+pub async fn within<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, TenantError>>,
+) -> Result<T, TenantError> {
+    tokio::time::timeout(patience, work).await.unwrap_or(Err(TenantError::Silent(patience)))
 }
 
 pub struct TenantCluster {

@@ -1,7 +1,7 @@
 //! A Kubernetes client whose connections go over a [`Net`].
 
 use super::TenantError;
-use crate::net::{BoxedStream, Net};
+use crate::net::{BoxedStream, Net, Stream};
 use futures::future::BoxFuture;
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -15,11 +15,14 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use std::{
+    future::Future,
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
+use tokio::time::{Instant, Sleep};
 use tower::{Service, ServiceBuilder};
 
 pub(super) async fn config(kubeconfig: &str) -> Result<Config, TenantError> {
@@ -59,13 +62,33 @@ impl Service<Uri> for NetConnector {
             let host = uri.host().ok_or_else(|| io::Error::other("the URL has no host"))?;
             let port = uri.port_u16().unwrap_or(443);
             let addresses = net.resolve(host, port).await?;
-            let first = addresses.first().ok_or_else(|| io::Error::other("the name has no address"))?;
-            Ok(Conn(TokioIo::new(BoxedStream(net.connect(*first).await?))))
+            let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+            for address in addresses {
+                match net.connect(address).await {
+                    Ok(stream) => return Ok(Conn::new(stream)),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
         })
     }
 }
 
-struct Conn(TokioIo<BoxedStream>);
+/// A connection that ends when nothing comes over it for [`SILENCE`].
+struct Conn {
+    io: TokioIo<BoxedStream>,
+    silent: Pin<Box<Sleep>>,
+}
+
+/// Longer than a watch may be silent: the API server ends each after 290 s, as kube's watcher asks it to. Without
+/// this a watch whose peer has vanished would wait, and show old nodes, for ever.
+const SILENCE: Duration = Duration::from_secs(300);
+
+impl Conn {
+    fn new(stream: Box<dyn Stream>) -> Self {
+        Conn { io: TokioIo::new(BoxedStream(stream)), silent: Box::pin(tokio::time::sleep(SILENCE)) }
+    }
+}
 
 impl Connection for Conn {
     fn connected(&self) -> Connected {
@@ -75,18 +98,27 @@ impl Connection for Conn {
 
 impl Read for Conn {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Ready(done) => {
+                self.silent.as_mut().reset(Instant::now() + SILENCE);
+                Poll::Ready(done)
+            }
+            Poll::Pending => {
+                ready!(self.silent.as_mut().poll(cx));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
     }
 }
 
 impl Write for Conn {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

@@ -11,6 +11,6 @@ mod registry;
 mod ticket;
 pub mod user_data;
 
-pub use cluster::{TenantCluster, TenantError};
+pub use cluster::{TENANT_PATIENCE, TenantCluster, TenantError, within};
 pub use registry::Tenants;
 pub use ticket::{ClaimTicket, TicketOffice};

@@ -13,10 +13,7 @@ use steelyard_core::host::view::NodeFacts;
 impl TenantCluster {
     /// What the watch last said of a node.
     pub fn node(&self, name: &str) -> NodeFacts {
-        match self.nodes.get(&Key::new("", name)) {
-            None => NodeFacts::default(),
-            Some(node) => NodeFacts { exists: true, ready: is_ready(&node), uid: node.uid() },
-        }
+        self.nodes.get(&Key::new("", name)).map_or_else(NodeFacts::default, |node| facts(&node))
     }
 
     /// One step on the way out: cordoned, then its pods evicted, then the Node object deleted. Asked again
@@ -71,6 +68,10 @@ fn must_leave(pod: &Pod) -> bool {
         .and_then(|s| s.phase.as_deref())
         .is_some_and(|phase| phase == "Succeeded" || phase == "Failed");
     !daemon && !mirror && !finished
+}
+
+pub(super) fn facts(node: &Node) -> NodeFacts {
+    NodeFacts { exists: true, ready: is_ready(node), uid: node.uid() }
 }
 
 fn is_ready(node: &Node) -> bool {

@@ -45,7 +45,6 @@ pub(super) fn run(options: &BenchOptions) -> anyhow::Result<()> {
     );
     println!("{:<40} {:>8.2} s   (aim: below 5 s)", "claim to node Ready", node);
     println!("{:<40} {:>8} MiB", "peak memory of the lab", peak);
-    println!("reference: the vMetal demo's own figure is half an hour and 16 GB for two servers");
     Ok(())
 }
 

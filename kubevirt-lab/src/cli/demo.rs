@@ -29,7 +29,8 @@ pub(super) fn run(dir: &Path) -> anyhow::Result<()> {
     let ready = start(&options)?;
     println!("  ready in {:.1} s", ready.as_secs_f64());
     let story = tell(&files);
-    let pid = running(&files).context("the lab has ended before its time; see .lab/log/lab.log")?;
+    let pid = running(&files)
+        .with_context(|| format!("the lab has ended before its time; see {}", files.log().display()))?;
     down::stop(&files.pid(), pid)?;
     files.remove();
     story?;

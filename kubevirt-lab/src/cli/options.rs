@@ -31,10 +31,13 @@ pub(super) struct LabOptions {
     /// Who runs the controller.
     #[arg(long, value_enum, default_value_t = ControllerMode::Inside)]
     pub controller: ControllerMode,
+    /// Where the Kubernetes API listens.
     #[arg(long, default_value_t = Sockets::default().kubernetes)]
     pub kubernetes_listen: SocketAddr,
+    /// Where the fabric's management API listens.
     #[arg(long, default_value_t = Sockets::default().fabric)]
     pub fabric_listen: SocketAddr,
+    /// Where images and boot files are served from.
     #[arg(long, default_value_t = Sockets::default().mirror)]
     pub mirror_listen: SocketAddr,
     /// A flag for the controller, e.g. --controller-flag=--retry-after=30s; may be repeated.

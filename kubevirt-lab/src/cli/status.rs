@@ -7,7 +7,7 @@ use std::path::Path;
 
 const COLUMNS: &str = "NAME:.metadata.name,PROFILE:.metadata.labels.profile,STATE:.status.provisioning.state,\
                        ON:.status.poweredOn,NETWORK:.status.steelyard.network,CLAIM:.spec.consumerRef.name,\
-                       BMC:.spec.bmc.address,WAITS-FOR:.status.steelyard.message";
+                       BMC:.spec.bmc.address,MESSAGE:.status.steelyard.message";
 
 pub(super) fn run(dir: &Path) -> anyhow::Result<()> {
     let files = LabFiles::new(dir);

@@ -13,6 +13,8 @@ use std::{
 
 /// Far beyond what a thousand servers take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What the lab's process begins its error with.
+const LAST_WORD: &str = "steelyard-lab: ";
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) fn run(options: &LabOptions) -> anyhow::Result<()> {
@@ -20,16 +22,18 @@ pub(super) fn run(options: &LabOptions) -> anyhow::Result<()> {
     let files = LabFiles::new(&options.dir);
     if let Some(pid) = running(&files) {
         println!("The lab runs already (process {pid}).");
-        next_steps(&files);
+        next_steps(&files, options.register);
         return Ok(());
     }
+    // What is wrong with the flags is said here, not in a log.
+    let servers = options.config()?.plan.hosts.len();
     let took = start(options)?;
     println!(
         "The lab is ready: {} servers in {:.1} s.",
-        options.hosts,
+        servers,
         took.as_secs_f64()
     );
-    next_steps(&files);
+    next_steps(&files, options.register);
     Ok(())
 }
 
@@ -124,22 +128,32 @@ pub(super) fn wait_a_little() {
 
 fn tail(files: &LabFiles) -> String {
     let text = fs::read_to_string(files.log()).unwrap_or_default();
+    // Its last word, if it had one; else what it did last.
+    if let Some(at) = text.rfind(LAST_WORD) {
+        return text[at + LAST_WORD.len()..].trim_end().to_owned();
+    }
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
-fn next_steps(files: &LabFiles) {
+fn next_steps(files: &LabFiles, registered: bool) {
     let kubeconfig = fs::canonicalize(files.kubeconfig()).unwrap_or_else(|_| files.kubeconfig());
-    let servers = files.servers();
-    println!(
-        "
-  export KUBECONFIG={}
-  kubectl apply -f {}       # register the servers (done already unless REGISTER=false)
-  kubectl -n metal3-system get bmh              # watch them become available
-  kubectl apply -f examples/                    # a provider, an image, a tenant with one node
-  make lab-status                               # what everything is doing
-  make lab-down                                 # stop",
-        kubeconfig.display(),
-        servers.display(),
-    );
+    println!("\n  export KUBECONFIG={}", kubeconfig.display());
+    if registered {
+        println!("  kubectl -n metal3-system get bmh              # the servers become available");
+        println!(
+            "  kubectl apply -f examples/machine-objects.yaml -f examples/tenant.yaml   # a tenant with one node"
+        );
+    } else {
+        println!(
+            "  kubectl apply -f {}        # register the servers",
+            files.servers().display()
+        );
+        println!("  kubectl -n metal3-system get bmh              # watch them become available");
+        println!(
+            "  kubectl apply -f examples/                    # a provider, an image, a tenant with one node"
+        );
+    }
+    println!("  make lab-status                               # what everything is doing");
+    println!("  make lab-down                                 # stop");
 }

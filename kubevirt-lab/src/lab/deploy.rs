@@ -18,7 +18,7 @@ pub(super) const FILES: &[(&str, &str)] = files![
     "crds/storage.loft.sh_osimages.yaml",
     "crds/storage.loft.sh_sshkeys.yaml",
     "crds/storage.loft.sh_virtualclusterinstances.yaml",
-    "rbac/namespace.yaml",
+    "rbac/00-namespace.yaml",
     "rbac/role.yaml",
     "rbac/binding.yaml",
 ];
@@ -30,7 +30,11 @@ mod tests {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy");
         let mut found: Vec<String> = ["crds", "rbac"]
             .iter()
-            .flat_map(|dir| std::fs::read_dir(format!("{root}/{dir}")).unwrap().map(move |f| (dir, f.unwrap())))
+            .flat_map(|dir| {
+                std::fs::read_dir(format!("{root}/{dir}"))
+                    .unwrap()
+                    .map(move |f| (dir, f.unwrap()))
+            })
             .map(|(dir, f)| format!("{dir}/{}", f.file_name().to_string_lossy()))
             .collect();
         let mut listed: Vec<String> = super::FILES.iter().map(|(f, _)| (*f).to_owned()).collect();

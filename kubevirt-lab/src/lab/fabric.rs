@@ -49,7 +49,12 @@ impl Networks {
             (net(172, 22, 0, 16), Ipv4Addr::new(172, 22, 0, 4))
         };
         let join = SocketAddr::from((Ipv4Addr::new(192, 168, 101, 254), 443));
-        Networks { provisioning, vip, services: net(192, 168, 101, 24), join }
+        Networks {
+            provisioning,
+            vip,
+            services: net(192, 168, 101, 24),
+            join,
+        }
     }
 
     /// The controller's stacks in the provisioning and in the services network.
@@ -63,7 +68,14 @@ impl Networks {
             SocketAddr::V4(v4) => *v4.ip(),
             SocketAddr::V6(_) => self.services.addr(),
         };
-        let booting = infra_stack(provisioning, self.vip, self.provisioning.prefix_len(), None, 4, tasks)?;
+        let booting = infra_stack(
+            provisioning,
+            self.vip,
+            self.provisioning.prefix_len(),
+            None,
+            4,
+            tasks,
+        )?;
         let gateway = Some(self.services.addr());
         let serving = infra_stack(services, join, self.services.prefix_len(), gateway, 254, tasks)?;
         Ok((booting, serving))
@@ -75,7 +87,12 @@ pub(super) fn password(seed: u64) -> String {
     digest.iter().take(10).map(|b| format!("{b:02x}")).collect()
 }
 
-pub(super) fn start(plan: &Plan, networks: &Networks, clock: Clock, tasks: &Tasks) -> Result<FabricHandle, LabError> {
+pub(super) fn start(
+    plan: &Plan,
+    networks: &Networks,
+    clock: Clock,
+    tasks: &Tasks,
+) -> Result<FabricHandle, LabError> {
     let fabric = FabricHandle::new(topology(plan, networks), Arc::new(move || clock.now()))?;
     tasks.spawn("fabric", fabric.run());
     Ok(fabric)
@@ -86,24 +103,41 @@ pub(super) fn cable(plan: &Plan, host: usize, nic: usize) -> PortName {
     let before: usize = plan.hosts[..host].iter().map(|h| h.identity.macs.len()).sum();
     let port = before + nic;
     let per_leaf = usize::from(LEAF_PORTS);
-    PortName::new(&format!("leaf-{}", port / per_leaf + 1), &format!("swp{}", port % per_leaf + 1))
+    PortName::new(
+        &format!("leaf-{}", port / per_leaf + 1),
+        &format!("swp{}", port % per_leaf + 1),
+    )
 }
 
 /// A port that no server's inventory names: where a miscabled NIC really ends.
 pub(super) fn spare(plan: &Plan, host: usize) -> PortName {
-    PortName::new("leaf-spare", &format!("swp{}", plan.hosts[..host].iter().filter(|h| h.miscabled).count() + 1))
+    PortName::new(
+        "leaf-spare",
+        &format!(
+            "swp{}",
+            plan.hosts[..host].iter().filter(|h| h.miscabled).count() + 1
+        ),
+    )
 }
 
 fn topology(plan: &Plan, networks: &Networks) -> Topology {
     let total: usize = plan.hosts.iter().map(|h| h.identity.macs.len()).sum();
     let leaves = total.div_ceil(usize::from(LEAF_PORTS)).max(1);
     let mut switches: Vec<Switch> = (1..=leaves)
-        .map(|n| Switch { name: format!("leaf-{n}"), ports: LEAF_PORTS, mgmt_address: None })
+        .map(|n| Switch {
+            name: format!("leaf-{n}"),
+            ports: LEAF_PORTS,
+            mgmt_address: None,
+        })
         .collect();
     let miscabled = plan.hosts.iter().filter(|h| h.miscabled).count();
     if miscabled > 0 {
         let ports = u16::try_from(miscabled).unwrap_or(u16::MAX);
-        switches.push(Switch { name: "leaf-spare".into(), ports, mgmt_address: None });
+        switches.push(Switch {
+            name: "leaf-spare".into(),
+            ports,
+            mgmt_address: None,
+        });
     }
     let servers = plan.hosts.iter().enumerate().map(|(i, host)| Server {
         name: host.name.clone(),
@@ -112,15 +146,26 @@ fn topology(plan: &Plan, networks: &Networks) -> Topology {
             .macs
             .iter()
             .enumerate()
-            .map(|(n, mac)| Nic { name: format!("eth{n}"), port: cable(plan, i, n), mac: Some(sim_fabric::Mac(mac.0)) })
+            .map(|(n, mac)| Nic {
+                name: format!("eth{n}"),
+                port: cable(plan, i, n),
+                mac: Some(sim_fabric::Mac(mac.0)),
+            })
             .collect(),
     });
-    let network = |name: &str, gateway| Network { name: name.into(), gateway: Some(gateway), vlan: None };
+    let network = |name: &str, gateway| Network {
+        name: name.into(),
+        gateway: Some(gateway),
+        vlan: None,
+    };
     Topology {
         site: "lab".into(),
         switches,
         servers: servers.collect(),
-        networks: vec![network("provisioning", networks.provisioning), network("services", networks.services)],
+        networks: vec![
+            network("provisioning", networks.provisioning),
+            network("services", networks.services),
+        ],
         allocations: vec![Allocation {
             name: "tenants".into(),
             prefix: Ipv4Net::new_assert(Ipv4Addr::new(10, 100, 0, 0), 16),
@@ -128,10 +173,16 @@ fn topology(plan: &Plan, networks: &Networks) -> Topology {
         templates: vec![template()],
         clusters: vec![Cluster {
             name: HOME.into(),
-            vnets: vec![ClusterVnet { network: "provisioning".into(), server_nics: vec![NIC.into()] }],
+            vnets: vec![ClusterVnet {
+                network: "provisioning".into(),
+                server_nics: vec![NIC.into()],
+            }],
             servers: plan.hosts.iter().map(|h| h.name.clone()).collect(),
         }],
-        routes: vec![Route { from: TENANTS.into(), to: "services".into() }],
+        routes: vec![Route {
+            from: TENANTS.into(),
+            to: "services".into(),
+        }],
         denied: Denied::Prohibit,
     }
 }
@@ -168,12 +219,20 @@ pub(crate) fn infra_stack(
     tasks: &Tasks,
 ) -> Result<Stack, LabError> {
     let [_, _, third, last] = address.octets();
-    let mut config = StackConfig::new(Mac([0x52, 0x54, 0xff, mac, third, last]), u64::from(u32::from(address)));
+    let mut config = StackConfig::new(
+        Mac([0x52, 0x54, 0xff, mac, third, last]),
+        u64::from(u32::from(address)),
+    );
     // One end talks to every host at once.
     config.tcp_window = 64 * 1024;
     let stack = Stack::new(config);
-    let bad = |e: std::io::Error| LabError::Host { host: address.to_string(), why: e.to_string() };
-    stack.set_addresses(vec![Address { ip: address, prefix }]).map_err(bad)?;
+    let bad = |e: std::io::Error| LabError::Host {
+        host: address.to_string(),
+        why: e.to_string(),
+    };
+    stack
+        .set_addresses(vec![Address { ip: address, prefix }])
+        .map_err(bad)?;
     stack.set_default_route(gateway);
     let driven = stack.clone();
     tasks.spawn("stack", async move { driven.run(wire).await });

@@ -76,9 +76,14 @@ fn answer(files: &Files, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return plain(StatusCode::METHOD_NOT_ALLOWED);
     }
-    let Some(file) = files.get(request.uri().path()) else { return plain(StatusCode::NOT_FOUND) };
+    let Some(file) = files.get(request.uri().path()) else {
+        return plain(StatusCode::NOT_FOUND);
+    };
     // hyper leaves the body of an answer to HEAD out and keeps its length.
     let mut response = Response::new(Full::new(file.clone()));
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/octet-stream"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        header::HeaderValue::from_static("application/octet-stream"),
+    );
     response
 }

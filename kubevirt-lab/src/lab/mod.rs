@@ -12,10 +12,10 @@ mod racks;
 mod serve;
 mod witness;
 
-pub use fabric::{HOME, Networks, TENANT_TEMPLATE};
-pub use racks::{Rack, RackedServer};
 pub(crate) use cluster::connect;
+pub use fabric::{HOME, Networks, TENANT_TEMPLATE};
 use operator::Tenants;
+pub use racks::{Rack, RackedServer};
 
 use crate::{
     host::Timing,
@@ -36,8 +36,13 @@ use steelyard_controller::{Args, Clock, Dice, Net, OsNet, World, tasks::Tasks};
 
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    #[error("{what} at {address} can't listen: {why}. Stop what uses it (ss -ltnp), or choose another with {flag}")]
-    Listen { what: &'static str, address: SocketAddr, flag: &'static str, why: io::Error },
+    #[error("{what} at {address} can't listen: {why}. {fix}")]
+    Listen {
+        what: &'static str,
+        address: SocketAddr,
+        fix: String,
+        why: io::Error,
+    },
     #[error(transparent)]
     Pki(#[from] PkiError),
     #[error(transparent)]
@@ -65,7 +70,11 @@ pub struct Sockets {
 impl Default for Sockets {
     fn default() -> Self {
         let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Sockets { kubernetes: at(6443), fabric: at(8444), mirror: at(8445) }
+        Sockets {
+            kubernetes: at(6443),
+            fabric: at(8444),
+            mirror: at(8445),
+        }
     }
 }
 
@@ -137,15 +146,22 @@ pub struct Lab {
 
 /// The user that the controller is: what `deploy/rbac` binds.
 const CONTROLLER_USER: &str = "system:serviceaccount:steelyard-system:steelyard-controller";
-const CONTROLLER_GROUPS: &[&str] =
-    &["system:serviceaccounts", "system:serviceaccounts:steelyard-system", "system:authenticated"];
+const CONTROLLER_GROUPS: &[&str] = &[
+    "system:serviceaccounts",
+    "system:serviceaccounts:steelyard-system",
+    "system:authenticated",
+];
 
 impl Lab {
     /// Assembles and starts everything but the controller.
     pub async fn start(config: LabConfig, tasks: Tasks) -> Result<Self, LabError> {
         let clock = Clock::system();
         let sockets = config.sockets.unwrap_or_default();
-        let oob: Arc<dyn Net> = if config.sockets.is_some() { Arc::new(OsNet) } else { Arc::new(MemoryNet::default()) };
+        let oob: Arc<dyn Net> = if config.sockets.is_some() {
+            Arc::new(OsNet)
+        } else {
+            Arc::new(MemoryNet::default())
+        };
         let networks = Networks::for_hosts(config.plan.hosts.len());
 
         let (kubernetes, admin) = start_kubernetes(&config, clock, sockets, &tasks).await?;
@@ -156,13 +172,25 @@ impl Lab {
         let fabric_url = format!("https://{}", sockets.fabric);
         let tls = bmc_ca.server("fabric", sockets.fabric.ip())?;
         let router = fabric.netris(fabric::USER, &fabric_password);
-        let listener = listen(&oob, "the fabric's management", sockets.fabric, "--fabric-listen").await?;
+        let listener = listen(
+            &oob,
+            "the fabric's management",
+            sockets.fabric,
+            choose_another("--fabric-listen"),
+        )
+        .await?;
         serve::each(listener, &tasks, "netris", move |stream| {
             let (router, tls) = (router.clone(), tls.clone());
             async move { sim_fabric::serve_connection(router, Some(tls), stream).await }
         });
 
-        let listener = listen(&oob, "the image mirror", sockets.mirror, "--mirror-listen").await?;
+        let listener = listen(
+            &oob,
+            "the image mirror",
+            sockets.mirror,
+            choose_another("--mirror-listen"),
+        )
+        .await?;
         mirror::start(listener, config.plan.seed, &tasks)?;
 
         let rack = racks::start(&config, &fabric, &oob, &bmc_ca, clock, &tasks).await?;
@@ -200,11 +228,20 @@ impl Lab {
             ("--bmc-ca", self.bmc_ca.clone()),
             ("--bmc-watch", "100ms".into()),
             ("--bmc-poll", "10s".into()),
-            ("--provisioning-cidr", self.networks.provisioning.trunc().to_string()),
+            (
+                "--provisioning-cidr",
+                self.networks.provisioning.trunc().to_string(),
+            ),
             ("--provisioning-vip", self.networks.vip.to_string()),
             ("--boot-assets", format!("http://{mirror}/boot")),
-            ("--image-mirror", format!("https://cloud-images.ubuntu.com=http://{mirror}")),
-            ("--fabric-secret", format!("{}/{}", cluster::SYSTEM_NAMESPACE, cluster::FABRIC_SECRET)),
+            (
+                "--image-mirror",
+                format!("https://cloud-images.ubuntu.com=http://{mirror}"),
+            ),
+            (
+                "--fabric-secret",
+                format!("{}/{}", cluster::SYSTEM_NAMESPACE, cluster::FABRIC_SECRET),
+            ),
             ("--provisioning-cluster", HOME.into()),
             ("--tenant-template", TENANT_TEMPLATE.into()),
             ("--join-listen", self.networks.join.to_string()),
@@ -235,14 +272,18 @@ impl Lab {
     pub fn world(&self, tasks: &Tasks, dice: Dice) -> Result<World, LabError> {
         let port = |network: &str| {
             let attached = self.fabric.attach_network(network);
-            attached.map_err(|e| LabError::Host { host: network.into(), why: e.to_string() })
+            attached.map_err(|e| LabError::Host {
+                host: network.into(),
+                why: e.to_string(),
+            })
         };
         let kube = match &self.kubernetes {
             Some(server) => kube::Client::new(server.as_user(CONTROLLER_USER, CONTROLLER_GROUPS), "default"),
             None => self.admin.clone(),
         };
         let (provisioning, services) =
-            self.networks.controller_stacks(port("provisioning")?, port("services")?, tasks)?;
+            self.networks
+                .controller_stacks(port("provisioning")?, port("services")?, tasks)?;
         Ok(World {
             kube,
             clock: self.clock,
@@ -263,8 +304,17 @@ impl Lab {
     }
 
     /// Runs the controller in this process until `tasks` are stopped or it fails.
-    pub fn run_controller(&self, tasks: &Tasks, dice: Dice) -> Result<impl Future<Output = Result<(), steelyard_controller::RunError>> + Send + 'static + use<>, LabError> {
-        let args = Args::try_parse_from(std::iter::once("steelyard-controller".to_owned()).chain(self.flags.iter().cloned()))?;
+    pub fn run_controller(
+        &self,
+        tasks: &Tasks,
+        dice: Dice,
+    ) -> Result<
+        impl Future<Output = Result<(), steelyard_controller::RunError>> + Send + 'static + use<>,
+        LabError,
+    > {
+        let args = Args::try_parse_from(
+            std::iter::once("steelyard-controller".to_owned()).chain(self.flags.iter().cloned()),
+        )?;
         let world = self.world(tasks, dice)?;
         Ok(steelyard_controller::run(world, args, tasks.clone()))
     }
@@ -289,7 +339,7 @@ async fn start_kubernetes(
     tasks: &Tasks,
 ) -> Result<(Option<ApiServer>, kube::Client), LabError> {
     if let Some(text) = &config.kubeconfig {
-        return Ok((None, cluster::connect(text).await?));
+        return Ok((None, connect(text).await?));
     }
     let mut options = Options::new(Arc::new(move || clock.now()));
     options.seed = config.plan.seed;
@@ -299,12 +349,14 @@ async fn start_kubernetes(
     tasks.spawn("kubernetes loops", server.run());
     if config.sockets.is_some() {
         let address = sockets.kubernetes;
-        let listener = tokio::net::TcpListener::bind(address).await.map_err(|why| LabError::Listen {
-            what: "the Kubernetes API",
-            address,
-            flag: "--kubernetes-listen",
-            why,
-        })?;
+        let listener = tokio::net::TcpListener::bind(address)
+            .await
+            .map_err(|why| LabError::Listen {
+                what: "the Kubernetes API",
+                address,
+                fix: choose_another("--kubernetes-listen"),
+                why,
+            })?;
         let stop = tokio_util::sync::CancellationToken::new();
         tasks.spawn("kubernetes", sim_kube::serve(listener, server.clone(), stop));
     }
@@ -316,7 +368,17 @@ async fn listen(
     net: &Arc<dyn Net>,
     what: &'static str,
     address: SocketAddr,
-    flag: &'static str,
+    fix: String,
 ) -> Result<Box<dyn steelyard_controller::Listener>, LabError> {
-    net.listen(address).await.map_err(|why| LabError::Listen { what, address, flag, why })
+    net.listen(address).await.map_err(|why| LabError::Listen {
+        what,
+        address,
+        fix,
+        why,
+    })
+}
+
+/// What to do about a taken port.
+fn choose_another(flag: &str) -> String {
+    format!("Stop what uses it (ss -ltnp shows it), or choose another with {flag}")
 }

@@ -33,7 +33,11 @@ pub(super) struct Tenants(Arc<Mutex<BTreeMap<String, ApiServer>>>);
 
 impl Tenants {
     pub(super) fn get(&self, tenant: &str) -> Option<ApiServer> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(tenant)
+            .cloned()
     }
 
     fn set(&self, tenant: &str, server: Option<ApiServer>) {
@@ -98,7 +102,12 @@ impl Operator {
                     self.wanted(&object).await;
                 }
                 Ok(Event::InitDone) => {
-                    let gone: Vec<String> = self.tenants.keys().filter(|k| !listed.contains(*k)).cloned().collect();
+                    let gone: Vec<String> = self
+                        .tenants
+                        .keys()
+                        .filter(|k| !listed.contains(*k))
+                        .cloned()
+                        .collect();
                     for tenant in gone {
                         self.gone(&tenant).await;
                     }
@@ -131,7 +140,10 @@ impl Operator {
         let name = object.name_any();
         let namespace = object.data["spec"]["clusterRef"]["namespace"]
             .as_str()
-            .map_or_else(|| format!("loft-{}-v-{name}", object.namespace().unwrap_or_default()), str::to_owned);
+            .map_or_else(
+                || format!("loft-{}-v-{name}", object.namespace().unwrap_or_default()),
+                str::to_owned,
+            );
         let endpoint = self.endpoint(object)?;
         let stop = CancellationToken::new();
         let url = format!("https://{endpoint}");
@@ -144,9 +156,19 @@ impl Operator {
         let server = ApiServer::new(options);
         self.until(&stop, "tenant loops", server.run());
 
-        let bad = |why: &dyn std::fmt::Display| LabError::Host { host: format!("tenant {name}"), why: why.to_string() };
+        let bad = |why: &dyn std::fmt::Display| LabError::Host {
+            host: format!("tenant {name}"),
+            why: why.to_string(),
+        };
         let port = self.fabric.attach_network("services").map_err(|e| bad(&e))?;
-        let stack = fabric::infra_stack(port, *endpoint.ip(), self.services.prefix_len(), Some(self.services.addr()), endpoint.ip().octets()[3], &self.tasks)?;
+        let stack = fabric::infra_stack(
+            port,
+            *endpoint.ip(),
+            self.services.prefix_len(),
+            Some(self.services.addr()),
+            endpoint.ip().octets()[3],
+            &self.tasks,
+        )?;
         let net = FabricNet::new(stack.clone());
         let listener = net.listen(SocketAddr::V4(endpoint)).await.map_err(|e| bad(&e))?;
         let accepting = serve::accept(listener, self.tasks.clone(), "tenant api", {
@@ -155,7 +177,9 @@ impl Operator {
                 let (server, stop) = (server.clone(), stop.clone());
                 async move {
                     let tls = server.tls();
-                    stop.run_until_cancelled(sim_kube::serve_connection(server, tls, stream)).await.unwrap_or(Ok(()))
+                    stop.run_until_cancelled(sim_kube::serve_connection(server, tls, stream))
+                        .await
+                        .unwrap_or(Ok(()))
                 }
             }
         });
@@ -163,7 +187,11 @@ impl Operator {
         if self.sockets {
             self.serve_people(&name, &server, &stop).await?;
         }
-        cluster::apply(&self.admin, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await?;
+        cluster::apply(
+            &self.admin,
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+        )
+        .await?;
         let secret = format!("vc-{name}");
         let config = server.admin_kubeconfig(&url);
         cluster::apply(
@@ -176,16 +204,35 @@ impl Operator {
         )
         .await?;
         self.running.set(&key(object), Some(server));
-        Ok(Tenant { endpoint: *endpoint.ip(), secret: (namespace, secret), name, stop, stack })
+        Ok(Tenant {
+            endpoint: *endpoint.ip(),
+            secret: (namespace, secret),
+            name,
+            stop,
+            stack,
+        })
     }
 
     /// The tenant's API on a loopback port, and a kubeconfig for it.
-    async fn serve_people(&self, name: &str, server: &ApiServer, stop: &CancellationToken) -> Result<(), LabError> {
+    async fn serve_people(
+        &self,
+        name: &str,
+        server: &ApiServer,
+        stop: &CancellationToken,
+    ) -> Result<(), LabError> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let failed = |why| LabError::Listen { what: "a tenant's API", address: any, flag: "another lab's end", why };
+        let failed = |why| LabError::Listen {
+            what: "a tenant's API",
+            address: any,
+            fix: "No loopback port is free".into(),
+            why,
+        };
         let listener = tokio::net::TcpListener::bind(any).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        self.tasks.spawn("tenant api", sim_kube::serve(listener, server.clone(), stop.clone()));
+        self.tasks.spawn(
+            "tenant api",
+            sim_kube::serve(listener, server.clone(), stop.clone()),
+        );
         if let Some(dir) = &self.dir {
             let path = dir.join(format!("{name}.kubeconfig"));
             let config = server.admin_kubeconfig(&format!("https://{address}"));
@@ -197,9 +244,13 @@ impl Operator {
     /// `controlPlane.endpoint` of the values, if it is ours to give, else the first free address.
     fn endpoint(&self, object: &DynamicObject) -> Result<SocketAddrV4, LabError> {
         let taken: BTreeSet<Ipv4Addr> = self.tenants.values().map(|t| t.endpoint).collect();
-        let values = object.data["spec"]["template"]["helmRelease"]["values"].as_str().unwrap_or_default();
+        let values = object.data["spec"]["template"]["helmRelease"]["values"]
+            .as_str()
+            .unwrap_or_default();
         let values: Value = serde_saphyr::from_str(values).unwrap_or(Value::Null);
-        let wished = values["controlPlane"]["endpoint"].as_str().and_then(|e| e.parse::<SocketAddrV4>().ok());
+        let wished = values["controlPlane"]["endpoint"]
+            .as_str()
+            .and_then(|e| e.parse::<SocketAddrV4>().ok());
         if let Some(wished) = wished.filter(|w| self.services.contains(w.ip()) && !taken.contains(w.ip())) {
             return Ok(wished);
         }
@@ -208,11 +259,16 @@ impl Operator {
             .map(|last| Ipv4Addr::new(a, b, c, last))
             .find(|ip| !taken.contains(ip))
             .map(|ip| SocketAddrV4::new(ip, PORT))
-            .ok_or_else(|| LabError::Host { host: key(object), why: "the services network has no free address".into() })
+            .ok_or_else(|| LabError::Host {
+                host: key(object),
+                why: "the services network has no free address".into(),
+            })
     }
 
     async fn gone(&mut self, tenant: &str) {
-        let Some(gone) = self.tenants.remove(tenant) else { return };
+        let Some(gone) = self.tenants.remove(tenant) else {
+            return;
+        };
         self.running.set(tenant, None);
         gone.stop.cancel();
         gone.stack.link_down();
@@ -228,7 +284,12 @@ impl Operator {
         tracing::info!(tenant, "tenant control plane stopped");
     }
 
-    fn until(&self, stop: &CancellationToken, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    fn until(
+        &self,
+        stop: &CancellationToken,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
         let stop = stop.clone();
         self.tasks.spawn(name, async move {
             stop.run_until_cancelled(work).await;

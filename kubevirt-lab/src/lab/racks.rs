@@ -47,18 +47,25 @@ pub(super) async fn start(
     let pool = BlockPool::default();
     let mut servers = Vec::with_capacity(config.plan.hosts.len());
     for (i, planned) in config.plan.hosts.iter().enumerate() {
-        let bad = |why: &dyn std::fmt::Display| LabError::Host { host: planned.name.clone(), why: why.to_string() };
+        let bad = |why: &dyn std::fmt::Display| LabError::Host {
+            host: planned.name.clone(),
+            why: why.to_string(),
+        };
         let mut plugs = Vec::new();
         for (n, nic) in planned.hardware.nics.iter().enumerate() {
             let port = match planned.miscabled && n == 0 {
                 true => fabric::spare(&config.plan, i),
                 false => fabric::cable(&config.plan, i, n),
             };
-            plugs.push((nic.id.to_string(), Plug::Fabric(fabric.attach(&port).map_err(|e| bad(&e))?)));
+            plugs.push((
+                nic.id.to_string(),
+                Plug::Fabric(fabric.attach(&port).map_err(|e| bad(&e))?),
+            ));
         }
         let now: Arc<dyn Fn() -> jiff::Timestamp + Send + Sync> = Arc::new(move || clock.now());
         let address = SocketAddr::from((planned.bmc_address(), BMC_PORT));
-        let seed = config.plan.seed ^ (u64::from(planned.rack) << 8 | u64::from(planned.slot)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let seed = config.plan.seed
+            ^ (u64::from(planned.rack) << 8 | u64::from(planned.slot)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let host = Host::new(
             HostConfig {
                 name: planned.name.clone(),
@@ -88,13 +95,24 @@ pub(super) async fn start(
         tasks.spawn("machine", host.run(Some(bmc.clone())));
         tasks.spawn("bmc", bmc.run());
         let tls = ca.server(&planned.name, address.ip())?;
-        let listener = super::listen(oob, "a BMC", address, "another lab's end").await?;
+        let listener = super::listen(
+            oob,
+            "a BMC",
+            address,
+            "Another lab uses its address: stop that one (make lab-down)".into(),
+        )
+        .await?;
         let served = bmc.clone();
         serve::each(listener, tasks, "bmc", move |stream| {
             let (bmc, tls) = (served.clone(), tls.clone());
             async move { sim_bmc::serve_connection(bmc, Some(tls), stream).await }
         });
-        servers.push(RackedServer { planned: planned.clone(), host, bmc, bmc_address: address });
+        servers.push(RackedServer {
+            planned: planned.clone(),
+            host,
+            bmc,
+            bmc_address: address,
+        });
     }
     Ok(Rack { servers, pool })
 }

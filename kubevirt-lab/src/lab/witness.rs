@@ -7,7 +7,11 @@ use std::collections::BTreeSet;
 
 impl Lab {
     fn server(&self, name: &str) -> Option<(usize, &RackedServer)> {
-        self.rack.servers.iter().enumerate().find(|(_, s)| s.planned.name == name)
+        self.rack
+            .servers
+            .iter()
+            .enumerate()
+            .find(|(_, s)| s.planned.name == name)
     }
 
     /// Whether a server draws power: on, or on its way up or down.
@@ -20,9 +24,15 @@ impl Lab {
     pub fn networks_of(&self, server: &str) -> Option<Vec<String>> {
         let (index, server) = self.server(server)?;
         let nics = 0..server.planned.identity.macs.len();
-        let ports: Vec<_> = nics.map(|nic| fabric::cable(&self.config.plan, index, nic)).collect();
+        let ports: Vec<_> = nics
+            .map(|nic| fabric::cable(&self.config.plan, index, nic))
+            .collect();
         let snapshot = self.fabric.snapshot();
-        let of_ports = snapshot.ports.into_iter().filter(|p| ports.contains(&p.name)).flat_map(|p| p.networks);
+        let of_ports = snapshot
+            .ports
+            .into_iter()
+            .filter(|p| ports.contains(&p.name))
+            .flat_map(|p| p.networks);
         Some(of_ports.collect::<BTreeSet<_>>().into_iter().collect())
     }
 
@@ -35,6 +45,9 @@ impl Lab {
     /// A client that may do everything in the cluster of a tenant (`NAMESPACE/NAME`) while it runs.
     pub fn tenant(&self, tenant: &str) -> Option<kube::Client> {
         let server = self.tenants.get(tenant)?;
-        Some(kube::Client::new(server.as_user("kubernetes-admin", &["system:masters"]), "default"))
+        Some(kube::Client::new(
+            server.as_user("kubernetes-admin", &["system:masters"]),
+            "default",
+        ))
     }
 }

@@ -85,7 +85,7 @@ async fn a_busy_bmc() {
     let mut bed = bed(plan(1)).await;
     bed.control();
     bed.register(NAME).await;
-    for step in ["off", "boot", "agent"] {
+    for step in ["boot", "agent"] {
         in_step(&mut bed, step).await;
         let busy = bed.server(NAME).bmc.fault(Rule::always(Effect::Unavailable { retry_after_seconds: 2 }));
         bed.pass(8).await;

@@ -6,7 +6,7 @@
 use crate::{
     api_faults::{Between, Nobody, Watched},
     log::Log,
-    net::TenantApi,
+    net::{Late, TenantApi},
 };
 use clap::Parser;
 use futures::StreamExt;
@@ -163,6 +163,21 @@ impl Bed {
         let mut world = self.world(&tasks, Arc::new(Nobody));
         world.kube = self.client(user, groups, between);
         self.life_in(world, tasks, identity, flags)
+    }
+
+    /// A replica that takes the leader's addresses when it leads.
+    pub(crate) fn standby(&mut self, identity: &str, between: Arc<dyn Between>) -> Life {
+        let tasks = Tasks::new(CancellationToken::new());
+        self.lives += 1;
+        let world = World {
+            kube: self.client(controller::USER, GROUPS, between),
+            clock: self.lab.clock,
+            dice: Dice::seeded(self.lives),
+            oob: self.lab.oob.clone(),
+            provisioning: Late::provisioning(&self.lab, &tasks),
+            services: Late::services(&self.lab, &tasks),
+        };
+        self.life_in(world, tasks, identity, &[])
     }
 
     fn client(&self, user: &str, groups: &[&str], between: Arc<dyn Between>) -> Client {

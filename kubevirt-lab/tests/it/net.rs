@@ -2,12 +2,20 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::Request;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use serde_json::Value;
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
-use steelyard_controller::{http_client::HttpClient, tasks::Tasks};
+use sim_fabric::FabricHandle;
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+use steelyard_controller::{Listener, Net, Stream, Udp, http_client::HttpClient, tasks::Tasks};
+use tokio::sync::OnceCell;
 use steelyard_lab::{
     lab::Lab,
     net::{Address, Mac, Stack, StackConfig},
@@ -65,11 +73,71 @@ impl TenantApi {
 
 fn seat(lab: &Lab, tasks: &Tasks) -> Stack {
     let [a, b, c, _] = lab.networks.services.addr().octets();
-    let port = lab.fabric.attach_network("services").expect("the services network");
-    let stack = Stack::new(StackConfig::new(Mac([0x52, 0x54, 0xff, 0xfe, 0, SEAT]), u64::from(SEAT)));
-    let address = Address { ip: Ipv4Addr::new(a, b, c, SEAT), prefix: lab.networks.services.prefix_len() };
-    stack.set_addresses(vec![address]).expect("one address");
-    let driven = stack.clone();
-    tasks.spawn("tester's stack", async move { driven.run(port).await });
-    stack
+    let seat = Seat { network: "services", address: Ipv4Addr::new(a, b, c, SEAT), gateway: None, mac: 0xfe };
+    seat.take(lab.fabric.clone(), tasks)
+}
+
+/// A place in a network, and what stands there.
+#[derive(Clone, Copy)]
+struct Seat {
+    network: &'static str,
+    address: Ipv4Addr,
+    gateway: Option<Ipv4Addr>,
+    mac: u8,
+}
+
+impl Seat {
+    fn take(self, fabric: FabricHandle, tasks: &Tasks) -> Stack {
+        let port = fabric.attach_network(self.network).expect("the network");
+        let [_, _, third, last] = self.address.octets();
+        let stack = Stack::new(StackConfig::new(Mac([0x52, 0x54, 0xff, self.mac, third, last]), u64::from(self.mac)));
+        stack.set_addresses(vec![Address { ip: self.address, prefix: 24 }]).expect("one address");
+        stack.set_default_route(self.gateway);
+        let driven = stack.clone();
+        tasks.spawn("tester's stack", async move { driven.run(port).await });
+        stack
+    }
+}
+
+/// A network that is entered when it is first used: a replica in waiting does not have the leader's address.
+pub(crate) struct Late {
+    fabric: FabricHandle,
+    seat: Seat,
+    tasks: Tasks,
+    net: OnceCell<FabricNet>,
+}
+
+impl Late {
+    pub(crate) fn provisioning(lab: &Lab, tasks: &Tasks) -> Arc<dyn Net> {
+        let seat = Seat { network: "provisioning", address: lab.networks.vip, gateway: None, mac: 0xfd };
+        Late::new(lab, tasks, seat)
+    }
+
+    pub(crate) fn services(lab: &Lab, tasks: &Tasks) -> Arc<dyn Net> {
+        let SocketAddr::V4(join) = lab.networks.join else { panic!("an IPv4 address") };
+        let gateway = Some(lab.networks.services.addr());
+        Late::new(lab, tasks, Seat { network: "services", address: *join.ip(), gateway, mac: 0xfd })
+    }
+
+    fn new(lab: &Lab, tasks: &Tasks, seat: Seat) -> Arc<dyn Net> {
+        Arc::new(Late { fabric: lab.fabric.clone(), seat, tasks: tasks.clone(), net: OnceCell::new() })
+    }
+
+    async fn net(&self) -> &FabricNet {
+        self.net.get_or_init(|| async { FabricNet::new(self.seat.take(self.fabric.clone(), &self.tasks)) }).await
+    }
+}
+
+impl Net for Late {
+    fn udp(&self, bind: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Udp>>> {
+        Box::pin(async move { self.net().await.udp(bind).await })
+    }
+
+    fn listen(&self, bind: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move { self.net().await.listen(bind).await })
+    }
+
+    fn connect(&self, to: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move { self.net().await.connect(to).await })
+    }
 }

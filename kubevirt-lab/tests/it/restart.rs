@@ -262,7 +262,7 @@ async fn another_controller_takes_over() {
         bed.register(name).await;
         bed.until_state(name, 60, "available").await;
     }
-    let mut waiting = bed.life("second", Arc::new(second.clone()), &[]);
+    let mut waiting = bed.standby("second", Arc::new(second.clone()));
     for file in ["machine-objects.yaml", "node-provider.yaml"] {
         bed.apply_example(file).await;
     }
@@ -302,10 +302,9 @@ async fn two_leaders_do_not_share_a_host() {
     // Each believes in a lease of its own.
     let bonds = Arc::new(Bonds::default());
     let lives = ["left", "right"].map(|name| {
-        bed.life_of("kubernetes-admin", &["system:masters"], name, Arc::new(bonds.clone()), &[
-            &format!("--namespace={}", if name == "left" { "steelyard-system" } else { "default" }),
-            &format!("--fabric-secret={}", "steelyard-system/fabric"),
-        ])
+        let namespace = if name == "left" { "steelyard-system" } else { "default" };
+        let flags = [&*format!("--namespace={namespace}")];
+        bed.life_of("kubernetes-admin", &["system:masters"], name, Arc::new(bonds.clone()), &flags)
     });
     for n in 1..=4 {
         let claim = example("machine/machine.yaml").replace("machine-1", &format!("machine-{n}"));

@@ -7,6 +7,7 @@ use crate::{
 use http::{Request, header};
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
+use steelyard_api::quantity::Quantity;
 use tower::ServiceExt;
 
 const TENANT_NAMESPACE: &str = "loft-default-v-one";
@@ -120,7 +121,10 @@ async fn the_node(bed: &mut Bed, claim: &Value) {
     assert_eq!(node["metadata"]["name"], claim["metadata"]["name"]);
     assert!(is_true(node, "Ready"), "{node}");
     assert_eq!(node["status"]["capacity"]["cpu"], "4", "{node}");
-    assert!(text(&node["status"]["capacity"]["memory"]).ends_with("Ki"), "{node}");
+    let memory = text(&node["status"]["capacity"]["memory"]);
+    let memory: Quantity = memory.parse().unwrap_or_else(|e| panic!("{memory}: {e:?}"));
+    // 16 GiB less what a kernel keeps for itself.
+    assert!((14 << 30..=16 << 30).contains(&memory.units()), "{node}");
     let labels = &node["metadata"]["labels"];
     let wanted = [
         ("kubernetes.io/os", "linux"),

@@ -22,7 +22,7 @@ fn all_parse() {
 
 #[test]
 fn inventories_are_what_the_lab_promises() {
-    // lab.md: threads, memory, drives, GPUs, NICs of each profile.
+    // Threads, memory, drives, GPUs, NICs of each profile.
     let cases: &[(&str, u32, u64, &[u64], usize, usize)] = &[
         ("small-vm", 4, 16, &[20 << 30], 0, 1),
         ("cpu-epyc", 128, 512, &[1_920_383_410_176; 2], 0, 2),

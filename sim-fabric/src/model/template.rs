@@ -1,5 +1,5 @@
 //! Server cluster templates: which V-Nets a cluster gets and which NICs of its members they take. The same
-//! shape in the topology file and in the management API (reference/fabric section 1.3).
+//! shape in the topology file and in the management API.
 
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The management API as Netris shows it (reference/fabric section 1): a session cookie, an envelope around
+//! The management API as Netris shows it: a session cookie, an envelope around
 //! every answer, whole-list writes that are accepted at once and reach the switches later. Paths and fields
 //! marked [U] there are our guess and marked so here.
 

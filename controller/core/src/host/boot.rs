@@ -217,6 +217,9 @@ fn agent_of<'a>(p: &Pass<'a>, operation: &Operation) -> Option<&'a AgentFacts> {
     (value.operation == operation.id).then_some(value)
 }
 
+/// How soon the fabric is asked about a server whose DISCOVER does not come.
+const UNHEARD: SignedDuration = SignedDuration::from_secs(2);
+
 /// The server is on: tell what is seen of its boot until the agent speaks.
 fn await_agent<'a>(p: &mut Pass<'a>, operation: &Operation) -> Flow<&'a AgentFacts> {
     let inspects = operation.kind == OperationKind::Inspect;
@@ -231,7 +234,10 @@ fn await_agent<'a>(p: &mut Pass<'a>, operation: &Operation) -> Flow<&'a AgentFac
         }
     }
     if let Some(fabric) = &p.view.fabric {
-        p.ask(Question::Fabric, p.policy.bmc_poll);
+        // A server that nobody hears may be on a wrong port; one that is heard is where it should be.
+        let heard = p.view.boot.leased_at.is_some();
+        let within = if heard { p.policy.bmc_poll } else { p.policy.bmc_poll.min(UNHEARD) };
+        p.ask(Question::Fabric, within);
         if let Some(mismatch) = fabric.known().and_then(|f| f.mismatch.as_ref()) {
             let message = network::misplaced(p, mismatch);
             return Flow::Break(p.report("boot.network-mismatch", "NetworkMismatch", message));

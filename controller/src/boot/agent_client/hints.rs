@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use steelyard_api::metal3::RootDeviceHints;
 
-/// Which operator each field has: metal3.md 4.5.
+/// Which operator each field has: as Metal3 maps them.
 pub(super) fn root_device(hints: &RootDeviceHints) -> Map<String, Value> {
     let mut out = Map::new();
     let mut exact = |name: &str, value: &Option<String>| {

@@ -24,20 +24,25 @@ use steelyard_core::{
     host::view::FabricFacts,
     intent::{Attachment, NetworkName},
 };
+use tokio::{sync::Mutex, time::Instant};
 use wire::{Cluster, Hardware, Member, Template, Vnet};
 
 /// Marks the clusters that we made, so that we never delete another's.
 const TAG: &str = "steelyard";
+/// How old the list of misplaced MACs may be.
+const STRAYS_EVERY: Duration = Duration::from_secs(2);
 
 pub struct Netris {
     client: Client,
     /// The template that tenant clusters are made from.
     template: String,
+    /// Cables that end where they should not, and when that was read.
+    strays: Mutex<Option<(Instant, BTreeMap<String, String>)>>,
 }
 
 impl Netris {
     pub fn new(net: Arc<dyn Net>, tls: Arc<ClientConfig>, access: NetrisAccess, template: String, timeout: Duration) -> Self {
-        Netris { client: Client::new(net, tls, access, timeout), template }
+        Netris { client: Client::new(net, tls, access, timeout), template, strays: Mutex::default() }
     }
 
     pub fn url(&self) -> &str {
@@ -49,7 +54,23 @@ impl Netris {
         let clusters: Vec<Cluster> = self.client.get("server-cluster").await?;
         let vnets: Vec<Vnet> = self.client.get("vnet").await?;
         let hardware: Vec<Hardware> = self.client.get("hw").await?;
-        Ok(snapshot(&clusters, &vnets, &hardware))
+        let mut snapshot = snapshot(&clusters, &vnets, &hardware);
+        for (server, trouble) in self.strays().await? {
+            if let Some(facts) = snapshot.servers.get_mut(&server) {
+                facts.mismatch.get_or_insert(trouble);
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// Cables that end where they should not. The list of all ports is long, so it is read now and then only.
+    async fn strays(&self) -> Result<BTreeMap<String, String>, FabricError> {
+        let mut known = self.strays.lock().await;
+        if known.as_ref().is_none_or(|(read, _)| read.elapsed() >= STRAYS_EVERY) {
+            let ports: Vec<wire::Port> = self.client.get("ports").await?;
+            *known = Some((Instant::now(), wire::strays(&ports)));
+        }
+        Ok(known.as_ref().map(|(_, strays)| strays.clone()).unwrap_or_default())
     }
 
     /// Brings each server into the network that its attachment names, and out of all others. Returns when

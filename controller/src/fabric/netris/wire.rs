@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -139,4 +140,47 @@ fn port_name<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
         .or_else(|| value["name"].as_str())
         .map(str::to_owned)
         .ok_or_else(|| serde::de::Error::custom("a port is a name or has one"))
+}
+
+/// A port as the inventory lists it: a switch's, or a server's with its MAC.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Port {
+    pub name: String,
+    #[serde(default)]
+    pub mac_address: Option<String>,
+    /// Addresses whose frames the port dropped, or carried where they should not be.
+    #[serde(default, deserialize_with = "list")]
+    pub macs: Vec<Stray>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Stray {
+    pub address: String,
+    #[serde(default)]
+    pub vnet: Option<String>,
+    #[serde(default)]
+    pub last_frame: Option<String>,
+}
+
+/// What is wrong with servers' cables, by server: a MAC of theirs that shows up where it should not be.
+pub(super) fn strays(ports: &[Port]) -> BTreeMap<String, String> {
+    // `eth0@bare-metal-1` with its MAC: whose a stray MAC is.
+    let owners: BTreeMap<String, &str> = ports
+        .iter()
+        .filter_map(|p| Some((p.mac_address.as_ref()?.to_ascii_lowercase(), p.name.rsplit('@').next()?)))
+        .collect();
+    let mut out = BTreeMap::new();
+    for port in ports {
+        for stray in &port.macs {
+            let mac = stray.address.to_ascii_lowercase();
+            let Some(server) = owners.get(&mac) else { continue };
+            let network = stray.vnet.as_ref().map_or("in no network".to_owned(), |v| format!("in network {v}"));
+            let frame = stray.last_frame.as_ref().map_or(String::new(), |f| format!(" (last frame: {f})"));
+            let text = format!("{mac} is seen at port {}, which is {network}{frame}", port.name);
+            out.entry((*server).to_owned()).or_insert(text);
+        }
+    }
+    out
 }

@@ -8,9 +8,10 @@ const HEADER: &str = "#cloud-config";
 
 /// The command that makes a machine join; `endpoint` is the join service's `HOST[:PORT]`. It holds the token.
 pub fn join_command(endpoint: &str, token: &Secret) -> Secret {
-    // sh reports the failure of a pipe's last command only: an error text that is no script fails as one.
+    // sh reports the failure of a pipe's last command only: an error text that is no script fails as one. A controller
+    // that restarts meanwhile answers 503 or nothing; curl tries again for five minutes.
     Secret::new(format!(
-        "curl -fsSLk \"https://{endpoint}/node/join?token={}\" | sh -",
+        "curl -fsSLk \"https://{endpoint}/node/join?token={}\" --retry 150 --retry-delay 2 --retry-connrefused | sh -",
         token.reveal()
     ))
 }
@@ -147,7 +148,7 @@ mod tests {
         ssh_authorized_keys:
         - ssh-ed25519 AAAA demo@example
         runcmd:
-        - "curl -fsSLk \"https://192.168.101.254/node/join?token=abcdef.0123456789abcdef\" | sh -"
+        - "curl -fsSLk \"https://192.168.101.254/node/join?token=abcdef.0123456789abcdef\" --retry 150 --retry-delay 2 --retry-connrefused | sh -"
         "#);
     }
 

@@ -1,4 +1,4 @@
-//! network_data.json in OpenStack's form (reference/ironic.md 3; ironic `api/controllers/v1/network-data-schema.json`).
+//! network_data.json in OpenStack's form (ironic `api/controllers/v1/network-data-schema.json`).
 
 use super::UserDataError;
 use ipnet::Ipv4Net;

@@ -1,5 +1,5 @@
 //! The agent's own TLS identity: an EC P-384 key and a self-signed certificate for its one address, made anew at each start
-//! (ipa `tls_utils.py`; `reference/ironic.md` 1.4). The key never leaves this module but inside rustls' configuration.
+//! (ipa `tls_utils.py`). The key never leaves this module but inside rustls' configuration.
 
 use std::net::IpAddr;
 use std::sync::Arc;
