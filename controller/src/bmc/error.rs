@@ -37,8 +37,8 @@ pub enum BmcError {
         what: String,
         why: String,
     },
-    #[error("{address}: {what}")]
-    Unsupported { address: String, what: String },
+    #[error("{what}")]
+    Unsupported { what: String },
     #[error("{peer} answers {status} to {what}: {why}")]
     Answer {
         peer: String,

@@ -302,7 +302,7 @@ fn no_answer(p: &mut Pass<'_>, since: jiff::Timestamp, why: &str) -> crate::Rule
     // The answer of this try, or none within the window.
     if asked_at.is_some_and(|asked| since >= asked) || p.late(window) {
         let message = format!(
-            "the BMC at {address} gives no usable answer: {why}; check spec.bmc.address, the BMC's power and its network"
+            "the BMC at {address} can't be used: {why}; check spec.bmc.address, the BMC's power and its network"
         );
         return failure::fail(p, "register.unreachable", ErrorType::Registration, message);
     }

@@ -85,7 +85,6 @@ impl RedfishBmc {
     fn network_boot(&self) -> Result<NetworkBoot, BmcError> {
         let unsupported = |what: &str| {
             Err(BmcError::Unsupported {
-                address: self.address.to_string(),
                 what: what.to_owned(),
             })
         };
