@@ -9,7 +9,12 @@ use steelyard_core::{backoff::Backoff, host::view::Policy};
 
 /// Turns racks of bare-metal servers into a programmable, tenant-isolated cloud with Kubernetes YAML.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "steelyard-controller", version, max_term_width = 110, args_override_self = true)]
+#[command(
+    name = "steelyard-controller",
+    version,
+    max_term_width = 110,
+    args_override_self = true
+)]
 pub struct Args {
     /// Namespace of our own objects: the leader's Lease.
     #[arg(long, env = "STEELYARD_NAMESPACE", default_value = "steelyard-system")]
@@ -152,7 +157,10 @@ impl Args {
         Policy {
             home_network: has_fabric.then(|| self.provisioning_cluster.clone()),
             metadata_clean: self.metadata_clean,
-            backoff: Backoff { first: signed(self.retry_after), cap: SignedDuration::from_hours(8) },
+            backoff: Backoff {
+                first: signed(self.retry_after),
+                cap: SignedDuration::from_hours(8),
+            },
             inspect_within: signed(self.inspect_timeout),
             agent_within: signed(self.agent_timeout),
             write_within: signed(self.write_timeout),
@@ -173,8 +181,9 @@ pub(crate) fn signed(d: Duration) -> SignedDuration {
 
 /// Durations as Kubernetes users write them: `1h30m`, `300ms`.
 fn go_duration(text: &str) -> Result<Duration, String> {
-    let parsed: kube::core::Duration =
-        text.parse().map_err(|e| format!("{text:?} is not a duration such as 90s or 1h30m: {e}"))?;
+    let parsed: kube::core::Duration = text
+        .parse()
+        .map_err(|e| format!("{text:?} is not a duration such as 90s or 1h30m: {e}"))?;
     Ok(parsed.into())
 }
 
@@ -212,7 +221,10 @@ impl FromStr for SecretName {
     fn from_str(s: &str) -> Result<Self, Self::Err> {
         match s.split_once('/') {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-                Ok(SecretName { namespace: namespace.to_owned(), name: name.to_owned() })
+                Ok(SecretName {
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                })
             }
             _ => Err(format!("{s:?} is not NAMESPACE/NAME")),
         }
@@ -230,7 +242,13 @@ mod tests {
 
     #[test]
     fn a_later_flag_wins() {
-        let args = Args::try_parse_from(["x", "--boot-assets=/a", "--boot-assets=/b", "--image-mirror=a=http://a", "--image-mirror=b=http://b"]);
+        let args = Args::try_parse_from([
+            "x",
+            "--boot-assets=/a",
+            "--boot-assets=/b",
+            "--image-mirror=a=http://a",
+            "--image-mirror=b=http://b",
+        ]);
         let args = args.unwrap();
         assert_eq!((args.boot_assets.as_str(), args.image_mirror.len()), ("/b", 2));
     }
@@ -242,8 +260,16 @@ mod tests {
             Args::try_parse_from(all).unwrap().check(Duration::from_secs(20))
         };
         assert_eq!(check(&[]), Ok(()));
-        assert!(check(&["--lease-duration", "25s"]).unwrap_err().contains("5 s + 20 s"));
-        assert!(check(&["--bmc-timeout", "30s"]).unwrap_err().contains("5 s + 30 s"));
+        assert!(
+            check(&["--lease-duration", "25s"])
+                .unwrap_err()
+                .contains("5 s + 20 s")
+        );
+        assert!(
+            check(&["--bmc-timeout", "30s"])
+                .unwrap_err()
+                .contains("5 s + 30 s")
+        );
     }
 
     #[test]

@@ -59,7 +59,12 @@ pub struct HttpClient {
 
 impl HttpClient {
     pub fn new(net: Arc<dyn Net>, tls: Arc<ClientConfig>, timeout: Duration) -> Self {
-        HttpClient { net, tls, timeout, idle: Mutex::new(None) }
+        HttpClient {
+            net,
+            tls,
+            timeout,
+            idle: Mutex::new(None),
+        }
     }
 
     /// Sends a request whose URI is absolute, and reads the whole answer. A request that fails on a reused
@@ -69,10 +74,17 @@ impl HttpClient {
         let peer = peer(request.uri())?;
         tokio::time::timeout(self.timeout, self.send_once_or_again(&peer, request))
             .await
-            .unwrap_or(Err(HttpError::Timeout { peer: peer.name(), after: self.timeout }))
+            .unwrap_or(Err(HttpError::Timeout {
+                peer: peer.name(),
+                after: self.timeout,
+            }))
     }
 
-    async fn send_once_or_again(&self, peer: &Peer, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+    async fn send_once_or_again(
+        &self,
+        peer: &Peer,
+        request: Request<Bytes>,
+    ) -> Result<Response<Bytes>, HttpError> {
         let mut idle = self.idle.lock().await;
         if let Some(mut kept) = idle.take()
             && is_open(&mut kept)
@@ -109,10 +121,17 @@ impl HttpClient {
         mut sink: impl FnMut(Bytes) -> Result<(), E>,
     ) -> Result<Result<Response<()>, E>, HttpError> {
         let peer = peer(request.uri())?;
-        let late = || HttpError::Timeout { peer: peer.name(), after: self.timeout };
-        let (mut sender, driver) =
-            tokio::time::timeout(self.timeout, self.connect(&peer)).await.unwrap_or_else(|_| Err(late()))?;
-        let broken = |why| HttpError::Broken { peer: peer.name(), why };
+        let late = || HttpError::Timeout {
+            peer: peer.name(),
+            after: self.timeout,
+        };
+        let (mut sender, driver) = tokio::time::timeout(self.timeout, self.connect(&peer))
+            .await
+            .unwrap_or_else(|_| Err(late()))?;
+        let broken = |why| HttpError::Broken {
+            peer: peer.name(),
+            why,
+        };
         let mut driver = std::pin::pin!(driver);
         let mut driven = false;
         let mut sending = std::pin::pin!(sender.send_request(ready(&peer, request)?));
@@ -142,7 +161,10 @@ impl HttpClient {
     }
 
     async fn connect(&self, peer: &Peer) -> Result<(Sender, Driver), HttpError> {
-        let failed = |why| HttpError::Connect { peer: peer.name(), why };
+        let failed = |why| HttpError::Connect {
+            peer: peer.name(),
+            why,
+        };
         let addresses = self.net.resolve(&peer.host, peer.port).await.map_err(failed)?;
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let mut stream = None;
@@ -157,17 +179,32 @@ impl HttpClient {
         }
         let mut stream = stream.ok_or(last).map_err(failed)?;
         if peer.tls {
-            let name = ServerName::try_from(peer.host.trim_matches(['[', ']']).to_owned())
-                .map_err(|e| HttpError::Url { url: peer.name(), why: e.to_string() })?;
-            let tls = TlsConnector::from(self.tls.clone()).connect(name, BoxedStream(stream)).await;
+            let name = ServerName::try_from(peer.host.trim_matches(['[', ']']).to_owned()).map_err(|e| {
+                HttpError::Url {
+                    url: peer.name(),
+                    why: e.to_string(),
+                }
+            })?;
+            let tls = TlsConnector::from(self.tls.clone())
+                .connect(name, BoxedStream(stream))
+                .await;
             stream = Box::new(tls.map_err(|why| match is_untrusted(&why) {
-                true => HttpError::Untrusted { peer: peer.name(), why },
-                false => HttpError::Connect { peer: peer.name(), why },
+                true => HttpError::Untrusted {
+                    peer: peer.name(),
+                    why,
+                },
+                false => HttpError::Connect {
+                    peer: peer.name(),
+                    why,
+                },
             })?);
         }
         http1::handshake(TokioIo::new(BoxedStream(stream)))
             .await
-            .map_err(|why| HttpError::Broken { peer: peer.name(), why })
+            .map_err(|why| HttpError::Broken {
+                peer: peer.name(),
+                why,
+            })
     }
 }
 
@@ -190,34 +227,51 @@ impl Peer {
 }
 
 fn peer(uri: &Uri) -> Result<Peer, HttpError> {
-    let bad = |why: &str| HttpError::Url { url: uri.to_string(), why: why.into() };
+    let bad = |why: &str| HttpError::Url {
+        url: uri.to_string(),
+        why: why.into(),
+    };
     let tls = match uri.scheme_str() {
         Some("https") => true,
         Some("http") => false,
         _ => return Err(bad("the scheme must be http or https")),
     };
     let host = uri.host().ok_or_else(|| bad("it has no host"))?.to_owned();
-    Ok(Peer { tls, host, port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }) })
+    Ok(Peer {
+        tls,
+        host,
+        port: uri.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+    })
 }
 
 /// The request as HTTP/1.1 wants it on the wire: origin form and a Host header.
 fn ready(peer: &Peer, request: Request<Bytes>) -> Result<Request<Full<Bytes>>, HttpError> {
-    let bad = |why: String| HttpError::Url { url: peer.name(), why };
+    let bad = |why: String| HttpError::Url {
+        url: peer.name(),
+        why,
+    };
     let (mut parts, body) = request.into_parts();
     let host = match parts.uri.port() {
         Some(port) => format!("{}:{port}", peer.host),
         None => peer.host.clone(),
     };
-    parts.headers.insert(header::HOST, HeaderValue::from_str(&host).map_err(|e| bad(e.to_string()))?);
+    parts.headers.insert(
+        header::HOST,
+        HeaderValue::from_str(&host).map_err(|e| bad(e.to_string()))?,
+    );
     let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    parts.uri = path.parse().map_err(|e: http::uri::InvalidUri| bad(e.to_string()))?;
+    parts.uri = path
+        .parse()
+        .map_err(|e: http::uri::InvalidUri| bad(e.to_string()))?;
     Ok(Request::from_parts(parts, Full::new(body)))
 }
 
 /// Has the peer left a kept connection open, as far as that can be known without asking it? Nothing drives a
 /// connection between requests, so its end is only noticed here.
 fn is_open((sender, driver): &mut (Sender, Driver)) -> bool {
-    let ended = Pin::new(driver).poll(&mut Context::from_waker(Waker::noop())).is_ready();
+    let ended = Pin::new(driver)
+        .poll(&mut Context::from_waker(Waker::noop()))
+        .is_ready();
     !ended && !sender.is_closed()
 }
 
@@ -232,7 +286,10 @@ async fn exchange(
     (sender, driver): &mut (Sender, Driver),
     request: Request<Bytes>,
 ) -> Result<(Response<Bytes>, bool), HttpError> {
-    let broken = |why| HttpError::Broken { peer: peer.name(), why };
+    let broken = |why| HttpError::Broken {
+        peer: peer.name(),
+        why,
+    };
     let mut driver = Pin::new(driver);
     let mut answer = std::pin::pin!(async {
         let response = sender.send_request(ready(peer, request)?).await.map_err(broken)?;
@@ -244,17 +301,26 @@ async fn exchange(
         end = &mut driver => end,
     };
     // The peer closed after its answer; what it sent is still to be read. How it closed matters only if that is nothing.
-    answer.await.map(|response| (response, false)).map_err(|error| ended.err().map_or(error, broken))
+    answer
+        .await
+        .map(|response| (response, false))
+        .map_err(|error| ended.err().map_or(error, broken))
 }
 
 async fn collect(peer: &Peer, response: Response<Incoming>) -> Result<Response<Bytes>, HttpError> {
     let (parts, mut body) = response.into_parts();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|why| HttpError::Broken { peer: peer.name(), why })?;
+        let frame = frame.map_err(|why| HttpError::Broken {
+            peer: peer.name(),
+            why,
+        })?;
         if let Ok(chunk) = frame.into_data() {
             if all.len() + chunk.len() > BODY_LIMIT {
-                return Err(HttpError::TooLarge { peer: peer.name(), limit: BODY_LIMIT });
+                return Err(HttpError::TooLarge {
+                    peer: peer.name(),
+                    limit: BODY_LIMIT,
+                });
             }
             all.extend_from_slice(&chunk);
         }

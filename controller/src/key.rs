@@ -11,11 +11,17 @@ pub struct Key {
 
 impl Key {
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Key { namespace: namespace.into(), name: name.into() }
+        Key {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 
     pub fn of<K: kube::ResourceExt>(object: &K) -> Self {
-        Key { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+        Key {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        }
     }
 }
 

@@ -23,7 +23,10 @@ pub trait Net: Send + Sync + 'static {
         Box::pin(async move {
             let bare = host.trim_start_matches('[').trim_end_matches(']');
             let ip: std::net::IpAddr = bare.parse().map_err(|_| {
-                io::Error::new(io::ErrorKind::NotFound, format!("{host} is a name, and this network has no name service: use an address"))
+                io::Error::new(
+                    io::ErrorKind::NotFound,
+                    format!("{host} is a name, and this network has no name service: use an address"),
+                )
             })?;
             Ok(vec![SocketAddr::new(ip, port)])
         })
@@ -110,7 +113,11 @@ impl Listener for OsListener {
 pub struct BoxedStream(pub Box<dyn Stream>);
 
 impl AsyncRead for BoxedStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0).poll_read(cx, buf)
     }
 }

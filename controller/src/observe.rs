@@ -60,7 +60,11 @@ impl Facts {
 
     pub fn bmc(&self, host: &Key) -> Observed<BmcFacts> {
         let inner = self.inner();
-        inner.bmc.get(host).cloned().unwrap_or(Observed::not_asked(inner.began))
+        inner
+            .bmc
+            .get(host)
+            .cloned()
+            .unwrap_or(Observed::not_asked(inner.began))
     }
 
     pub fn set_bmc(&self, host: &Key, fact: Observed<BmcFacts>) {
@@ -79,19 +83,35 @@ impl Facts {
     pub fn fabric(&self, server: &str) -> Observed<FabricFacts> {
         let inner = self.inner();
         if let Some((since, why)) = inner.fabric_refused.get(server) {
-            return Observed::Unknown { since: *since, why: Ignorance::Unreachable(why.clone()) };
+            return Observed::Unknown {
+                since: *since,
+                why: Ignorance::Unreachable(why.clone()),
+            };
         }
         match &inner.fabric {
-            Observed::Unknown { since, why } => Observed::Unknown { since: *since, why: why.clone() },
-            Observed::Known { at, .. } if inner.fabric_accepted.get(server).is_some_and(|accepted| accepted > at) => {
+            Observed::Unknown { since, why } => Observed::Unknown {
+                since: *since,
+                why: why.clone(),
+            },
+            Observed::Known { at, .. }
+                if inner
+                    .fabric_accepted
+                    .get(server)
+                    .is_some_and(|accepted| accepted > at) =>
+            {
                 Observed::not_asked(*at)
             }
             Observed::Known { value, at } => match value.servers.get(server) {
-                Some(facts) => Observed::Known { value: facts.clone(), at: *at },
+                Some(facts) => Observed::Known {
+                    value: facts.clone(),
+                    at: *at,
+                },
                 None => Observed::Known {
                     value: FabricFacts {
                         converged: true,
-                        mismatch: Some(format!("the fabric's inventory has no server {server:?}: its name must be the BareMetalHost's")),
+                        mismatch: Some(format!(
+                            "the fabric's inventory has no server {server:?}: its name must be the BareMetalHost's"
+                        )),
                         ..FabricFacts::default()
                     },
                     at: *at,
@@ -102,7 +122,9 @@ impl Facts {
 
     /// Nothing is awaited of `server`: its ports are where the management says.
     pub fn fabric_settled(&self, server: &str) -> bool {
-        self.fabric(server).known().is_some_and(|facts| facts.converged && facts.mismatch.is_none())
+        self.fabric(server)
+            .known()
+            .is_some_and(|facts| facts.converged && facts.mismatch.is_none())
     }
 
     /// What the fabric says of a network: its gateway. A network that is not there has not been asked for.
@@ -111,13 +133,25 @@ impl Facts {
         if let Observed::Known { value, at } = &inner.fabric
             && let Some(gateway) = value.networks.get(name)
         {
-            return Observed::Known { value: NetworkFacts { name: name.to_owned(), gateway: *gateway }, at: *at };
+            return Observed::Known {
+                value: NetworkFacts {
+                    name: name.to_owned(),
+                    gateway: *gateway,
+                },
+                at: *at,
+            };
         }
         if let Some((since, why)) = inner.networks_refused.get(name) {
-            return Observed::Unknown { since: *since, why: Ignorance::Unreachable(why.clone()) };
+            return Observed::Unknown {
+                since: *since,
+                why: Ignorance::Unreachable(why.clone()),
+            };
         }
         match &inner.fabric {
-            Observed::Unknown { since, why } => Observed::Unknown { since: *since, why: why.clone() },
+            Observed::Unknown { since, why } => Observed::Unknown {
+                since: *since,
+                why: why.clone(),
+            },
             Observed::Known { at, .. } => Observed::not_asked(*at),
         }
     }
@@ -144,7 +178,10 @@ impl Facts {
 
     /// The fabric did not make this network a moment ago.
     pub fn network_rests(&self, name: &str, now: Timestamp) -> bool {
-        self.inner().networks_refused.get(name).is_some_and(|(since, _)| now.duration_since(*since) < REFUSAL_STANDS)
+        self.inner()
+            .networks_refused
+            .get(name)
+            .is_some_and(|(since, _)| now.duration_since(*since) < REFUSAL_STANDS)
     }
 
     /// Takes a reading that was begun at its `at`.
@@ -170,7 +207,13 @@ impl Facts {
         // A refusal would otherwise stand for ever: nobody gives an order while the answer to the last one is unknown.
         if let Observed::Known { at, .. } = &fact {
             let over = |since: &Timestamp| at.duration_since(*since) >= REFUSAL_STANDS;
-            news.servers.extend(inner.fabric_refused.iter().filter(|(_, (since, _))| over(since)).map(|(s, _)| s.clone()));
+            news.servers.extend(
+                inner
+                    .fabric_refused
+                    .iter()
+                    .filter(|(_, (since, _))| over(since))
+                    .map(|(s, _)| s.clone()),
+            );
             inner.fabric_refused.retain(|_, (since, _)| !over(since));
         }
         inner.fabric = fact;

@@ -22,7 +22,8 @@ use crate::{
 use bytes::Bytes;
 use http::Request;
 use k8s_openapi::{
-    api::core::v1::Secret as KubeSecret, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    api::core::v1::Secret as KubeSecret,
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{Api, Client, Resource};
 use rustls::ClientConfig;
@@ -63,8 +64,13 @@ impl From<kube::Error> for RunError {
 const STRANGERS: usize = 64;
 const MANAGEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// The boot files that a site has: the agent's kernel and ramdisk, and iPXE for each kind of firmware.
-const ASSETS: &[(&str, bool)] =
-    &[("vmlinuz", true), ("initramfs", true), ("snponly.efi", false), ("undionly.kpxe", false), ("snponly-arm64.efi", false)];
+const ASSETS: &[(&str, bool)] = &[
+    ("vmlinuz", true),
+    ("initramfs", true),
+    ("snponly.efi", false),
+    ("undionly.kpxe", false),
+    ("snponly-arm64.efi", false),
+];
 
 /// How long our tasks may take to end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -76,7 +82,10 @@ pub async fn run(world: World, args: Args, tasks: Tasks) -> Result<(), RunError>
     check_crds(&world.kube).await?;
     let tasks = tasks.child();
     let _ours_end = tasks.stop_on_drop();
-    let identity = args.identity.clone().unwrap_or_else(|| format!("steelyard-{}", world.dice.token(8)));
+    let identity = args
+        .identity
+        .clone()
+        .unwrap_or_else(|| format!("steelyard-{}", world.dice.token(8)));
     let lease = LeaseConfig {
         namespace: args.namespace.clone(),
         name: "steelyard-controller".into(),
@@ -98,7 +107,13 @@ pub async fn run(world: World, args: Args, tasks: Tasks) -> Result<(), RunError>
 }
 
 /// Waits until we lead, and leads until something fails.
-async fn lead(world: &World, args: &Args, tasks: &Tasks, identity: String, mut leadership: Leadership) -> RunError {
+async fn lead(
+    world: &World,
+    args: &Args,
+    tasks: &Tasks,
+    identity: String,
+    mut leadership: Leadership,
+) -> RunError {
     leadership.wait().await;
     let started = start(world, args, tasks, identity, leadership).await;
     match started {
@@ -136,8 +151,22 @@ async fn start(
     let images = images(world, args, upstream.clone(), &store)?;
     let (strangers, met) = mpsc::channel(STRANGERS);
     let boot = boot(world, args, upstream, images.clone(), &store, strangers).await?;
-    let bmc = BmcDesk::new(bmc_reach(world, args)?, facts.clone(), queue.clone(), world.clock, leadership.clone(), tasks.clone());
-    let agent = AgentDesk::new(boot.clone(), store.clone(), queue.clone(), world.clock, leadership.clone(), tasks.clone());
+    let bmc = BmcDesk::new(
+        bmc_reach(world, args)?,
+        facts.clone(),
+        queue.clone(),
+        world.clock,
+        leadership.clone(),
+        tasks.clone(),
+    );
+    let agent = AgentDesk::new(
+        boot.clone(),
+        store.clone(),
+        queue.clone(),
+        world.clock,
+        leadership.clone(),
+        tasks.clone(),
+    );
     let fabric = netris(world, args, &store).await?.map(|netris| {
         let context = FabricContext {
             facts: facts.clone(),
@@ -158,7 +187,10 @@ async fn start(
         tenants: tenants.clone(),
         clock: world.clock,
         dice: world.dice.clone(),
-        join_endpoint: args.join_endpoint.clone().unwrap_or_else(|| default_join_endpoint(args)),
+        join_endpoint: args
+            .join_endpoint
+            .clone()
+            .unwrap_or_else(|| default_join_endpoint(args)),
         ticket_validity: signed(args.ticket_validity),
     };
     let engine = Arc::new(Engine {
@@ -204,16 +236,29 @@ async fn check_crds(client: &Client) -> Result<(), RunError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for (name, path) in NEEDED {
         let bad = |why: String| RunError::Crd { name, why };
-        let crd = api.get_opt(name).await?.ok_or_else(|| bad("it is not installed".into()))?;
-        let schema = crd.spec.versions.iter().find(|v| v.storage).and_then(|v| v.schema.as_ref()?.open_api_v3_schema.clone());
-        let mut at = schema.map(|s| serde_json::to_value(s).unwrap_or_default()).unwrap_or_default();
+        let crd = api
+            .get_opt(name)
+            .await?
+            .ok_or_else(|| bad("it is not installed".into()))?;
+        let schema = crd
+            .spec
+            .versions
+            .iter()
+            .find(|v| v.storage)
+            .and_then(|v| v.schema.as_ref()?.open_api_v3_schema.clone());
+        let mut at = schema
+            .map(|s| serde_json::to_value(s).unwrap_or_default())
+            .unwrap_or_default();
         for field in *path {
             if at["x-kubernetes-preserve-unknown-fields"] == true {
                 break;
             }
             at = at["properties"][*field].take();
             if at.is_null() {
-                return Err(bad(format!("its schema has no .{}, so the API server would drop it", path.join("."))));
+                return Err(bad(format!(
+                    "its schema has no .{}, so the API server would drop it",
+                    path.join(".")
+                )));
             }
         }
     }
@@ -239,10 +284,21 @@ fn bmc_reach(world: &World, args: &Args) -> Result<BmcReach, RunError> {
         Some(pem) => trust(pem, "--bmc-ca")?,
         None => tls::trust_public().map_err(|e| RunError::Flag(e.to_string()))?,
     };
-    Ok(BmcReach { net: world.oob.clone(), verified, unverified, timeout: args.bmc_timeout, at_once: args.bmc_connections })
+    Ok(BmcReach {
+        net: world.oob.clone(),
+        verified,
+        unverified,
+        timeout: args.bmc_timeout,
+        at_once: args.bmc_connections,
+    })
 }
 
-fn images(world: &World, args: &Args, upstream: Arc<ClientConfig>, store: &Arc<Store>) -> Result<Images, RunError> {
+fn images(
+    world: &World,
+    args: &Args,
+    upstream: Arc<ClientConfig>,
+    store: &Arc<Store>,
+) -> Result<Images, RunError> {
     let mut config = match &args.image_cache {
         Some(dir) => ImageConfig::in_dir(dir),
         None => ImageConfig::in_memory(),
@@ -257,7 +313,8 @@ fn images(world: &World, args: &Args, upstream: Arc<ClientConfig>, store: &Arc<S
             }
         }
     });
-    Images::new(config, world.oob.clone(), upstream, world.clock, changed).map_err(|e| RunError::Flag(format!("--image-cache: {e}")))
+    Images::new(config, world.oob.clone(), upstream, world.clock, changed)
+        .map_err(|e| RunError::Flag(format!("--image-cache: {e}")))
 }
 
 async fn boot(
@@ -268,7 +325,10 @@ async fn boot(
     store: &Arc<Store>,
     strangers: mpsc::Sender<Stranger>,
 ) -> Result<BootServices, RunError> {
-    let mut config = BootConfig::new(args.provisioning_vip, assets(&args.boot_assets, world.oob.clone(), upstream).await?);
+    let mut config = BootConfig::new(
+        args.provisioning_vip,
+        assets(&args.boot_assets, world.oob.clone(), upstream).await?,
+    );
     config.http = (args.provisioning_vip, args.http_port).into();
     config.heartbeat_timeout = args.agent_heartbeat;
     config.inspector_params = args.inspector_kernel_params.clone();
@@ -319,23 +379,49 @@ async fn netris(world: &World, args: &Args, store: &Store) -> Result<Option<Netr
         let metal3 = p.spec.metal3.as_ref()?;
         let secret = metal3.netris.as_ref()?.secret_ref.as_ref()?;
         let namespace = secret.namespace.clone().unwrap_or_else(|| args.namespace.clone());
-        Some(SecretName { namespace, name: secret.name.clone()? })
+        Some(SecretName {
+            namespace,
+            name: secret.name.clone()?,
+        })
     };
-    let named = store.providers.list().iter().find_map(|p| from_provider(p)).or_else(|| args.fabric_secret.clone());
+    let named = store
+        .providers
+        .list()
+        .iter()
+        .find_map(|p| from_provider(p))
+        .or_else(|| args.fabric_secret.clone());
     let Some(named) = named else { return Ok(None) };
     let shown = format!("Secret {}/{} of the fabric", named.namespace, named.name);
     let api: Api<KubeSecret> = Api::namespaced(world.kube.clone(), &named.namespace);
-    let secret = api.get_opt(&named.name).await?.ok_or_else(|| RunError::Flag(format!("{shown} does not exist: create it with url, username, password")))?;
+    let secret = api.get_opt(&named.name).await?.ok_or_else(|| {
+        RunError::Flag(format!(
+            "{shown} does not exist: create it with url, username, password"
+        ))
+    })?;
     let data = secret.data.unwrap_or_default();
-    let text = |key: &str| data.get(key).and_then(|v| String::from_utf8(v.0.clone()).ok()).map(|t| t.trim().to_owned());
+    let text = |key: &str| {
+        data.get(key)
+            .and_then(|v| String::from_utf8(v.0.clone()).ok())
+            .map(|t| t.trim().to_owned())
+    };
     let need = |key: &str| text(key).ok_or_else(|| RunError::Flag(format!("{shown} has no key {key:?}")));
-    let access = NetrisAccess { url: need("url")?, user: need("username")?, password: Secret::new(need("password")?) };
+    let access = NetrisAccess {
+        url: need("url")?,
+        user: need("username")?,
+        password: Secret::new(need("password")?),
+    };
     let tls = match text("ca.crt") {
         Some(pem) => tls::trust_ca(&pem, &shown),
         None => tls::trust_public(),
     }
     .map_err(|e| RunError::Flag(format!("{shown}: {e}")))?;
-    Ok(Some(Netris::new(world.oob.clone(), tls, access, args.tenant_template.clone(), MANAGEMENT_TIMEOUT)))
+    Ok(Some(Netris::new(
+        world.oob.clone(),
+        tls,
+        access,
+        args.tenant_template.clone(),
+        MANAGEMENT_TIMEOUT,
+    )))
 }
 
 /// Which provider an unknown MAC belongs to, nobody knows: all are told.
@@ -343,7 +429,12 @@ async fn tell_strangers(mut met: mpsc::Receiver<Stranger>, store: Arc<Store>, ev
     while let Some(stranger) = met.recv().await {
         // A server of ours that nobody boots now (its disk is empty, say) is no stranger.
         let mac = stranger.mac.to_string();
-        let known = |h: &Arc<BareMetalHost>| h.spec.boot_mac_address.as_ref().is_some_and(|m| m.eq_ignore_ascii_case(&mac));
+        let known = |h: &Arc<BareMetalHost>| {
+            h.spec
+                .boot_mac_address
+                .as_ref()
+                .is_some_and(|m| m.eq_ignore_ascii_case(&mac))
+        };
         if store.hosts.list().iter().any(known) {
             continue;
         }
@@ -353,7 +444,10 @@ async fn tell_strangers(mut met: mpsc::Receiver<Stranger>, store: Arc<Store>, ev
             stranger.mac
         );
         for provider in store.providers.list() {
-            events.publish(provider.object_ref(&()), &Notice::warning("UnknownMAC", text.clone()));
+            events.publish(
+                provider.object_ref(&()),
+                &Notice::warning("UnknownMAC", text.clone()),
+            );
         }
     }
 }

@@ -21,7 +21,11 @@ pub struct Tasks {
 
 impl Tasks {
     pub fn new(stop: CancellationToken) -> Self {
-        Tasks { tracker: TaskTracker::new(), stop, panicked: Arc::default() }
+        Tasks {
+            tracker: TaskTracker::new(),
+            stop,
+            panicked: Arc::default(),
+        }
     }
 
     /// A tree of its own that is stopped with this one, or alone.
@@ -33,7 +37,11 @@ impl Tasks {
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let (stop, panicked) = (self.stop.clone(), self.panicked.clone());
         self.tracker.spawn(async move {
-            let guard = StopOnPanic { name, stop: stop.clone(), panicked };
+            let guard = StopOnPanic {
+                name,
+                stop: stop.clone(),
+                panicked,
+            };
             stop.run_until_cancelled(work).await;
             drop(guard);
         });
@@ -101,7 +109,9 @@ mod tests {
         let ours = all.child();
         ours.spawn("quiet", std::future::pending());
         ours.spawn("loud", async { panic!("a test's panic") });
-        tokio::time::timeout(PATIENCE, ours.stopped()).await.expect("the panic stops the tree");
+        tokio::time::timeout(PATIENCE, ours.stopped())
+            .await
+            .expect("the panic stops the tree");
         ours.end(PATIENCE).await;
         assert_eq!(ours.panicked(), Some("loud"));
         assert!(!all.stopping(), "whoever owns the child decides what that means");

@@ -28,13 +28,21 @@ fn builder() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier
 pub fn trust_ca(pem: &str, what: &str) -> Result<Arc<ClientConfig>, TrustError> {
     let mut roots = RootCertStore::empty();
     for cert in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        let cert = cert.map_err(|e| TrustError::Pem { what: what.into(), why: e.to_string() })?;
+        let cert = cert.map_err(|e| TrustError::Pem {
+            what: what.into(),
+            why: e.to_string(),
+        })?;
         roots.add(cert)?;
     }
     if roots.is_empty() {
-        return Err(TrustError::Pem { what: what.into(), why: "no CERTIFICATE block".into() });
+        return Err(TrustError::Pem {
+            what: what.into(),
+            why: "no CERTIFICATE block".into(),
+        });
     }
-    Ok(Arc::new(builder()?.with_root_certificates(roots).with_no_client_auth()))
+    Ok(Arc::new(
+        builder()?.with_root_certificates(roots).with_no_client_auth(),
+    ))
 }
 
 /// Certificates signed by a CA of the operating system's list.
@@ -42,22 +50,33 @@ pub fn trust_public() -> Result<Arc<ClientConfig>, TrustError> {
     let mut roots = RootCertStore::empty();
     // Single certificates that can't be read are no reason to trust none of the others.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Ok(Arc::new(builder()?.with_root_certificates(roots).with_no_client_auth()))
+    Ok(Arc::new(
+        builder()?.with_root_certificates(roots).with_no_client_auth(),
+    ))
 }
 
 /// Exactly this certificate, whatever it says of names and dates.
 pub fn trust_pinned(cert: CertificateDer<'static>) -> Result<Arc<ClientConfig>, TrustError> {
-    with_verifier(Verifier { pinned: Some(cert), provider: provider() })
+    with_verifier(Verifier {
+        pinned: Some(cert),
+        provider: provider(),
+    })
 }
 
 /// Any certificate: `disableCertificateVerification: true`.
 pub fn trust_anyone() -> Result<Arc<ClientConfig>, TrustError> {
-    with_verifier(Verifier { pinned: None, provider: provider() })
+    with_verifier(Verifier {
+        pinned: None,
+        provider: provider(),
+    })
 }
 
 fn with_verifier(verifier: Verifier) -> Result<Arc<ClientConfig>, TrustError> {
     Ok(Arc::new(
-        builder()?.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth(),
+        builder()?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth(),
     ))
 }
 
@@ -78,9 +97,9 @@ impl ServerCertVerifier for Verifier {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match &self.pinned {
-            Some(pinned) if pinned != end_entity => {
-                Err(Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-            }
+            Some(pinned) if pinned != end_entity => Err(Error::InvalidCertificate(
+                CertificateError::ApplicationVerificationFailure,
+            )),
             _ => Ok(ServerCertVerified::assertion()),
         }
     }
@@ -91,7 +110,12 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -100,10 +124,17 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -33,7 +33,10 @@ pub struct Clock {
 impl Clock {
     /// A clock that shows `epoch` now.
     pub fn starting_at(epoch: Timestamp) -> Self {
-        Clock { epoch, start: Instant::now() }
+        Clock {
+            epoch,
+            start: Instant::now(),
+        }
     }
 
     pub fn system() -> Self {
@@ -77,7 +80,10 @@ impl Dice {
     }
 
     pub fn fill(&self, bytes: &mut [u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fill_bytes(bytes);
     }
 
     /// `len` characters out of `a-z0-9`, for tokens.

@@ -26,11 +26,17 @@ fn read(path: &Path) -> anyhow::Result<BTreeMap<String, String>> {
 fn outcomes(text: &str) -> anyhow::Result<BTreeMap<String, String>> {
     let report: Value = serde_json::from_str(text)?;
     if report["format"] != FORMAT {
-        bail!("it is a report of format {}, and this reads format {FORMAT}", report["format"]);
+        bail!(
+            "it is a report of format {}, and this reads format {FORMAT}",
+            report["format"]
+        );
     }
     let checks = report["checks"].as_array().context("it has no checks")?;
     let pair = |c: &Value| Some((c["id"].as_str()?.to_owned(), c["outcome"].as_str()?.to_owned()));
-    checks.iter().map(|c| pair(c).context("a check has no id or no outcome")).collect()
+    checks
+        .iter()
+        .map(|c| pair(c).context("a check has no id or no outcome"))
+        .collect()
 }
 
 fn compare(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> (Vec<String>, usize) {
@@ -38,7 +44,10 @@ fn compare(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) 
     let mut worse = 0;
     let ids: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     for id in ids {
-        let (was, is) = (before.get(id).map(String::as_str), after.get(id).map(String::as_str));
+        let (was, is) = (
+            before.get(id).map(String::as_str),
+            after.get(id).map(String::as_str),
+        );
         if was == is {
             continue;
         }
@@ -48,7 +57,11 @@ fn compare(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) 
         {
             worse += 1;
         }
-        lines.push(format!("{id}: {} -> {}", was.unwrap_or("not there"), is.unwrap_or("not there")));
+        lines.push(format!(
+            "{id}: {} -> {}",
+            was.unwrap_or("not there"),
+            is.unwrap_or("not there")
+        ));
     }
     (lines, worse)
 }
@@ -67,18 +80,28 @@ mod tests {
         let text = |checks: &str| format!("{{\"format\": {FORMAT}, \"checks\": [{checks}]}}");
         let check = |id: &str, outcome: &str| format!("{{\"id\": \"{id}\", \"outcome\": \"{outcome}\"}}");
         let before = outcomes(&text(&[check("a", "pass"), check("b", "fail")].join(","))).unwrap();
-        let after = outcomes(&text(&[check("a", "fail"), check("b", "pass"), check("c", "fail")].join(","))).unwrap();
+        let after = outcomes(&text(
+            &[check("a", "fail"), check("b", "pass"), check("c", "fail")].join(","),
+        ))
+        .unwrap();
         let (lines, worse) = compare(&before, &after);
-        assert_eq!(lines, ["a: pass -> fail", "b: fail -> pass", "c: not there -> fail"]);
+        assert_eq!(
+            lines,
+            ["a: pass -> fail", "b: fail -> pass", "c: not there -> fail"]
+        );
         assert_eq!(worse, 1);
-        let error = outcomes("{\"format\": 99, \"checks\": []}").unwrap_err().to_string();
+        let error = outcomes("{\"format\": 99, \"checks\": []}")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("99"), "{error}");
     }
 
     #[test]
     fn ranks_are_those_of_the_suite() {
-        let spelled: Vec<String> =
-            Outcome::ALL.iter().map(|o| serde_json::to_value(o).unwrap().as_str().unwrap().to_owned()).collect();
+        let spelled: Vec<String> = Outcome::ALL
+            .iter()
+            .map(|o| serde_json::to_value(o).unwrap().as_str().unwrap().to_owned())
+            .collect();
         assert_eq!(spelled, RANKS);
     }
 }

@@ -1,5 +1,9 @@
 //! The commands of `steelyard-conformance`. Exit codes: 0 all pass, 1 a MUST is not met, 2 no verdict, 3 partial.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to people")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line talks to people"
+)]
 
 mod diff;
 mod run;

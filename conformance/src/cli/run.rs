@@ -2,11 +2,7 @@
 
 use crate::target::{KubeconfigOptions, KubeconfigTarget, LabTarget, examples};
 use anyhow::{Context, bail};
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    process::Command,
-};
+use std::{collections::BTreeMap, path::PathBuf, process::Command};
 use steelyard_suite::{Feature, Limits, Outcome, Profile, Report, RunOptions};
 
 /// The suite's story needs so many: two that are registered well, two with a mistake.
@@ -71,14 +67,20 @@ enum Patience {
 
 fn exclusion(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((id, reason)) if !id.is_empty() && !reason.trim().is_empty() => Ok((id.to_owned(), reason.to_owned())),
+        Some((id, reason)) if !id.is_empty() && !reason.trim().is_empty() => {
+            Ok((id.to_owned(), reason.to_owned()))
+        }
         _ => Err("an exclusion is ID=REASON: the report says why".into()),
     }
 }
 
 fn hosts(text: &str) -> Result<usize, String> {
     let hosts: usize = text.parse().map_err(|e| format!("{e}"))?;
-    if hosts < HOSTS_MIN { Err(format!("the story needs at least {HOSTS_MIN}")) } else { Ok(hosts) }
+    if hosts < HOSTS_MIN {
+        Err(format!("the story needs at least {HOSTS_MIN}"))
+    } else {
+        Ok(hosts)
+    }
 }
 
 fn feature(text: &str) -> Result<Feature, String> {
@@ -90,10 +92,17 @@ fn feature(text: &str) -> Result<Feature, String> {
 }
 
 pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("STEELYARD_LOG").unwrap_or_else(|_| "error".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let filter =
+        tracing_subscriber::EnvFilter::try_from_env("STEELYARD_LOG").unwrap_or_else(|_| "error".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     let embedded = args.cluster.kubeconfig.is_none();
-    let patience = args.limits.unwrap_or(if embedded { Patience::Lab } else { Patience::Rack });
+    let patience = args
+        .limits
+        .unwrap_or(if embedded { Patience::Lab } else { Patience::Rack });
     let options = RunOptions {
         profile: Profile::named(&args.profile).map_err(anyhow::Error::msg)?,
         limits: match patience {
@@ -114,7 +123,9 @@ pub(super) fn run(args: &RunArgs) -> anyhow::Result<u8> {
         .start_paused(embedded && !args.real_time)
         .build()?;
     let report = runtime.block_on(report(args, &options))?;
-    let written = report.write(&args.report).with_context(|| format!("{} can't be written", args.report.display()))?;
+    let written = report
+        .write(&args.report)
+        .with_context(|| format!("{} can't be written", args.report.display()))?;
     print(&report, &written);
     Ok(report.verdict.exit_code())
 }
@@ -148,7 +159,10 @@ fn commit() -> Option<String> {
     if let Some(told) = option_env!("STEELYARD_COMMIT") {
         return Some(told.to_owned());
     }
-    let output = Command::new("git").args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"]).output().ok()?;
+    let output = Command::new("git")
+        .args(["-C", env!("CARGO_MANIFEST_DIR"), "rev-parse", "HEAD"])
+        .output()
+        .ok()?;
     let commit = String::from_utf8(output.stdout).ok()?.trim().to_owned();
     (output.status.success() && !commit.is_empty()).then_some(commit)
 }
@@ -166,7 +180,12 @@ fn print(report: &Report, written: &[PathBuf]) {
         println!("the run ended before its time: {why}");
     }
     let paths: Vec<String> = written.iter().map(|p| p.display().to_string()).collect();
-    println!("profile {} on {}: {}", report.profile.name, report.target.name, report.verdict.as_str());
+    println!(
+        "profile {} on {}: {}",
+        report.profile.name,
+        report.target.name,
+        report.verdict.as_str()
+    );
     println!("{}", report.summary());
     println!("reports: {}", paths.join(" "));
 }

@@ -53,13 +53,19 @@ impl KubeconfigTarget {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let path = options.kubeconfig.display();
         let text = fs::read_to_string(&options.servers).with_context(|| {
-            format!("{}: --servers names the Secrets and BareMetalHosts that the suite may use", options.servers.display())
+            format!(
+                "{}: --servers names the Secrets and BareMetalHosts that the suite may use",
+                options.servers.display()
+            )
         })?;
         let servers = servers(&text).with_context(|| options.servers.display().to_string())?;
         let client = client(&fs::read_to_string(&options.kubeconfig).with_context(|| path.to_string())?)
             .await
             .with_context(|| path.to_string())?;
-        let groups = client.list_api_groups().await.with_context(|| format!("the cluster of {path} does not answer"))?;
+        let groups = client
+            .list_api_groups()
+            .await
+            .with_context(|| format!("the cluster of {path} does not answer"))?;
         let mut features = options.features.clone();
         let mut platform = Vec::new();
         if groups.groups.iter().any(|g| g.name == PLATFORM_GROUP) {
@@ -76,7 +82,11 @@ impl KubeconfigTarget {
             }
         }
         Ok(KubeconfigTarget {
-            info: TargetInfo { name: format!("cluster of {path}"), features, capabilities },
+            info: TargetInfo {
+                name: format!("cluster of {path}"),
+                features,
+                capabilities,
+            },
             client,
             servers,
             tenant_namespace: tenant_namespace(&platform)?,
@@ -88,9 +98,13 @@ impl KubeconfigTarget {
     async fn tenant_config(&self) -> Result<Option<String>, TargetError> {
         if let Some(path) = self.tenant_kubeconfig.as_deref().filter(|p| p.exists()) {
             let read = fs::read_to_string(path);
-            return read.map(Some).map_err(|e| TargetError::Broken(format!("{}: {e}", path.display())));
+            return read
+                .map(Some)
+                .map_err(|e| TargetError::Broken(format!("{}: {e}", path.display())));
         }
-        let Some(namespace) = &self.tenant_namespace else { return Ok(None) };
+        let Some(namespace) = &self.tenant_namespace else {
+            return Ok(None);
+        };
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let secret = secrets.get_opt(&format!("vc-{TENANT}")).await?;
         let bytes = secret.and_then(|s| s.data?.remove(TENANT_KEY));
@@ -111,9 +125,13 @@ fn tenant_namespace(files: &[PathBuf]) -> anyhow::Result<Option<String>> {
             Ok(serde_saphyr::from_multiple(&fs::read_to_string(path)?)?)
         };
         let documents = read(file).with_context(|| file.display().to_string())?;
-        let tenant = documents.iter().find(|d| d["kind"] == "VirtualClusterInstance" && d["metadata"]["name"] == TENANT);
+        let tenant = documents
+            .iter()
+            .find(|d| d["kind"] == "VirtualClusterInstance" && d["metadata"]["name"] == TENANT);
         if let Some(tenant) = tenant {
-            return Ok(tenant["spec"]["clusterRef"]["namespace"].as_str().map(str::to_owned));
+            return Ok(tenant["spec"]["clusterRef"]["namespace"]
+                .as_str()
+                .map(str::to_owned));
         }
     }
     Ok(None)
@@ -138,9 +156,13 @@ impl Target for KubeconfigTarget {
 
     fn tenant(&self) -> BoxFuture<'_, Result<Option<Client>, TargetError>> {
         Box::pin(async {
-            let Some(config) = self.tenant_config().await? else { return Ok(None) };
+            let Some(config) = self.tenant_config().await? else {
+                return Ok(None);
+            };
             let client = client(&config).await;
-            client.map(Some).map_err(|e| TargetError::Broken(format!("the kubeconfig of tenant {TENANT}: {e:#}")))
+            client
+                .map(Some)
+                .map_err(|e| TargetError::Broken(format!("the kubeconfig of tenant {TENANT}: {e:#}")))
         })
     }
 }

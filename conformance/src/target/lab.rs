@@ -32,9 +32,14 @@ impl LabTarget {
         // Twice is harmless: the first provider stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let platform = yaml_files(platform)?;
-        let config = LabConfig { register: false, ..LabConfig::in_memory(Plan::standard(hosts, seed)?) };
+        let config = LabConfig {
+            register: false,
+            ..LabConfig::in_memory(Plan::standard(hosts, seed)?)
+        };
         let tasks = Tasks::default();
-        let lab = Lab::start(config, tasks.clone()).await.context("the lab does not start")?;
+        let lab = Lab::start(config, tasks.clone())
+            .await
+            .context("the lab does not start")?;
         let controller = lab.run_controller(&tasks, Dice::seeded(seed))?;
         let owner = tasks.clone();
         tasks.spawn("controller", async move {
@@ -61,7 +66,12 @@ impl Target for LabTarget {
         TargetInfo {
             name: format!("embedded lab of {} servers", self.lab.config.plan.hosts.len()),
             features: vec![Feature::Platform, Feature::Isolation, Feature::WipeEvidence],
-            capabilities: vec![Capability::Taps, Capability::Disks, Capability::Destructive, Capability::Spares],
+            capabilities: vec![
+                Capability::Taps,
+                Capability::Disks,
+                Capability::Destructive,
+                Capability::Spares,
+            ],
         }
     }
 
@@ -85,7 +95,10 @@ impl Target for LabTarget {
     }
 
     fn tap(&self, server: &str) -> Option<TapSample> {
-        Some(TapSample { powered_on: self.lab.is_powered(server)?, networks: self.lab.networks_of(server)? })
+        Some(TapSample {
+            powered_on: self.lab.is_powered(server)?,
+            networks: self.lab.networks_of(server)?,
+        })
     }
 
     fn disks_hold(&self, server: &str, needle: &[u8]) -> Option<bool> {

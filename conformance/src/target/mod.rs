@@ -16,7 +16,9 @@ fn servers(text: &str) -> anyhow::Result<Vec<Server>> {
     let of_kind = |kind: &'static str| documents.iter().filter(move |d| d["kind"] == kind);
     let mut servers = Vec::new();
     for host in of_kind("BareMetalHost") {
-        let name = host["metadata"]["name"].as_str().context("a BareMetalHost has no metadata.name")?;
+        let name = host["metadata"]["name"]
+            .as_str()
+            .context("a BareMetalHost has no metadata.name")?;
         let namespace = host["metadata"]["namespace"]
             .as_str()
             .with_context(|| format!("BareMetalHost {name} has no metadata.namespace"))?;
@@ -54,21 +56,36 @@ fn yaml_files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// `examples/` of the current directory, or of the repository that this was built from.
 pub fn examples() -> PathBuf {
     let here = PathBuf::from("examples");
-    if here.is_dir() { here } else { Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples") }
+    if here.is_dir() {
+        here
+    } else {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const HOST: &str = "kind: BareMetalHost\nmetadata: {name: a, namespace: rack}\nspec: {bmc: {credentialsName: a-bmc}}\n";
+    const HOST: &str =
+        "kind: BareMetalHost\nmetadata: {name: a, namespace: rack}\nspec: {bmc: {credentialsName: a-bmc}}\n";
 
     #[test]
     fn hosts_come_with_their_secrets() {
         let secret = "kind: Secret\nmetadata: {name: a-bmc, namespace: rack}\nstringData: {username: u, password: p}\n";
         let found = servers(&format!("{secret}---\n{HOST}")).unwrap();
-        assert_eq!((found.len(), found[0].name.as_str(), found[0].secret["stringData"]["username"].as_str()), (1, "a", Some("u")));
+        assert_eq!(
+            (
+                found.len(),
+                found[0].name.as_str(),
+                found[0].secret["stringData"]["username"].as_str()
+            ),
+            (1, "a", Some("u"))
+        );
         let missing = servers(HOST).unwrap_err().to_string();
-        assert!(missing.contains("a-bmc") && missing.contains("BareMetalHost a"), "{missing}");
+        assert!(
+            missing.contains("a-bmc") && missing.contains("BareMetalHost a"),
+            "{missing}"
+        );
     }
 }

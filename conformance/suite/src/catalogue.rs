@@ -27,7 +27,11 @@ struct Entry {
 }
 
 fn core_of(check: &Check) -> Vec<&'static str> {
-    Profile::all().iter().filter(|p| p.weight(check) == Weight::Core).map(|p| p.name).collect()
+    Profile::all()
+        .iter()
+        .filter(|p| p.weight(check) == Weight::Core)
+        .map(|p| p.name)
+        .collect()
 }
 
 fn sorted() -> Vec<&'static Check> {
@@ -54,7 +58,9 @@ pub fn yaml() -> String {
         .collect();
     // Strings and lists of strings.
     let list = serde_saphyr::to_string(&entries).expect("a catalogue is plain data");
-    format!("# Generated from the checks: `INSTA_UPDATE=always cargo test -p steelyard-conformance catalogue`.\n{list}")
+    format!(
+        "# Generated from the checks: `INSTA_UPDATE=always cargo test -p steelyard-conformance catalogue`.\n{list}"
+    )
 }
 
 pub fn markdown() -> String {
@@ -67,7 +73,9 @@ pub fn markdown() -> String {
          | name | what for | core checks |\n|---|---|---|\n",
     );
     for profile in Profile::all() {
-        let core = suites::all().filter(|c| profile.weight(c) == Weight::Core).count();
+        let core = suites::all()
+            .filter(|c| profile.weight(c) == Weight::Core)
+            .count();
         let _ = writeln!(page, "| `{}` | {} | {core} |", profile.name, profile.about);
     }
     let mut group = "";
@@ -82,8 +90,18 @@ pub fn markdown() -> String {
 }
 
 fn entry(page: &mut String, check: &Check) {
-    let words = |words: Vec<&str>| if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
-    let sources: Vec<String> = check.sources.iter().map(|s| format!("{}, {}", s.document, s.clause)).collect();
+    let words = |words: Vec<&str>| {
+        if words.is_empty() {
+            "nothing".to_owned()
+        } else {
+            words.join(", ")
+        }
+    };
+    let sources: Vec<String> = check
+        .sources
+        .iter()
+        .map(|s| format!("{}, {}", s.document, s.clause))
+        .collect();
     let _ = write!(
         page,
         "\n### `{id}`\n\n{title}.\n\n> {requirement}\n\n\
@@ -92,7 +110,9 @@ fn entry(page: &mut String, check: &Check) {
         title = check.title,
         requirement = check.requirement,
         level = check.level.as_str(),
-        since = check.since.map_or_else(|| "provisional".into(), |s| format!("since {s}")),
+        since = check
+            .since
+            .map_or_else(|| "provisional".into(), |s| format!("since {s}")),
         features = words(check.features.iter().map(|f| f.as_str()).collect()),
         needs = words(check.needs.iter().map(|c| c.as_str()).collect()),
         core = words(core_of(check)),

@@ -12,7 +12,8 @@ use tokio::time::{Duration, Instant};
 /// One thing that was seen or done.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Since the start of the run.
+    /// Since the start of the run. Strictly rising, so that it tells the order too: under a paused clock many things
+    /// happen at one instant.
     pub at: Duration,
     pub what: What,
 }
@@ -24,11 +25,19 @@ pub enum What {
     /// A wait of the workload ran out: what was missing.
     Missed { step: &'static str, message: String },
     /// An object as the API server had it. `None`: it is gone.
-    Object { kind: &'static str, key: String, object: Option<Value> },
+    Object {
+        kind: &'static str,
+        key: String,
+        object: Option<Value>,
+    },
     /// A server as a tap has it.
     Tap { server: String, sample: TapSample },
     /// Raw blocks of a server's disks were searched for a text that its tenant had written.
-    Disks { server: String, when: &'static str, found: bool },
+    Disks {
+        server: String,
+        when: &'static str,
+        found: bool,
+    },
 }
 
 /// Everything of one run.
@@ -50,7 +59,11 @@ impl History {
     ) -> impl Iterator<Item = (Duration, Option<&'a Value>)> + use<'a> {
         let (kind, key) = (kind.to_owned(), key.to_owned());
         self.entries.iter().filter_map(move |e| match &e.what {
-            What::Object { kind: k, key: name, object } if *k == kind && *name == key => Some((e.at, object.as_ref())),
+            What::Object {
+                kind: k,
+                key: name,
+                object,
+            } if *k == kind && *name == key => Some((e.at, object.as_ref())),
             _ => None,
         })
     }
@@ -61,12 +74,17 @@ impl History {
             What::Object { kind: k, key, .. } if *k == kind => Some(key.as_str()),
             _ => None,
         });
-        keys.collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect()
+        keys.collect::<BTreeSet<_>>()
+            .into_iter()
+            .map(str::to_owned)
+            .collect()
     }
 
     /// The key of the BareMetalHost of a server.
     pub fn host_of(&self, server: &str) -> Option<String> {
-        self.keys("BareMetalHost").into_iter().find(|k| k.rsplit('/').next() == Some(server))
+        self.keys("BareMetalHost")
+            .into_iter()
+            .find(|k| k.rsplit('/').next() == Some(server))
     }
 
     /// Keys of hosts that a claim held, not just anybody.
@@ -137,20 +155,36 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     pub(crate) fn new(secrets: Secrets) -> Self {
-        let history = History { secrets, ..History::default() };
-        Recorder { began: Instant::now(), history: Arc::new(Mutex::new(history)) }
+        let history = History {
+            secrets,
+            ..History::default()
+        };
+        Recorder {
+            began: Instant::now(),
+            history: Arc::new(Mutex::new(history)),
+        }
     }
 
     pub(crate) fn note(&self, what: What) {
-        let entry = Entry { at: self.began.elapsed(), what };
-        self.lock().entries.push(entry);
+        let mut history = self.lock();
+        let after = history
+            .entries
+            .last()
+            .map_or(Duration::ZERO, |last| last.at + Duration::from_nanos(1));
+        history.entries.push(Entry {
+            at: self.began.elapsed().max(after),
+            what,
+        });
     }
 
     /// A tap's word, kept only if it is news.
     pub(crate) fn tap(&self, server: &str, sample: TapSample) {
         let known = self.read(|h| h.taps(server).last().is_some_and(|(_, last)| *last == sample));
         if !known {
-            self.note(What::Tap { server: server.to_owned(), sample });
+            self.note(What::Tap {
+                server: server.to_owned(),
+                sample,
+            });
         }
     }
 
@@ -159,7 +193,10 @@ impl Recorder {
     }
 
     pub(crate) fn step(&self, step: &'static str, about: &str) {
-        self.note(What::Step { step, about: about.to_owned() });
+        self.note(What::Step {
+            step,
+            about: about.to_owned(),
+        });
     }
 
     /// What is known so far.

@@ -30,8 +30,20 @@ impl Limits {
 
     /// By name, for a report.
     pub fn named(&self) -> [(&'static str, Duration); 5] {
-        let Limits { available, ready, released, error, sample } = *self;
-        [("available", available), ("ready", ready), ("released", released), ("error", error), ("sample", sample)]
+        let Limits {
+            available,
+            ready,
+            released,
+            error,
+            sample,
+        } = *self;
+        [
+            ("available", available),
+            ("ready", ready),
+            ("released", released),
+            ("error", error),
+            ("sample", sample),
+        ]
     }
 
     /// Real servers: POST alone takes minutes, a full wipe hours.

@@ -20,8 +20,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 6] =
-        [Outcome::Pass, Outcome::NotApplicable, Outcome::Warn, Outcome::NotRun, Outcome::Fail, Outcome::Error];
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Pass,
+        Outcome::NotApplicable,
+        Outcome::Warn,
+        Outcome::NotRun,
+        Outcome::Fail,
+        Outcome::Error,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -79,13 +85,15 @@ pub enum Verdict {
 impl Verdict {
     /// What outcomes amount to, each with its weight.
     pub fn of(outcomes: impl IntoIterator<Item = (Outcome, Weight)>) -> Verdict {
-        let verdicts = outcomes.into_iter().map(|(outcome, weight)| match (outcome, weight) {
-            (_, Weight::Provisional) => Verdict::Success,
-            (Outcome::Error, _) => Verdict::Error,
-            (Outcome::Fail, _) => Verdict::Failure,
-            (Outcome::NotRun, Weight::Core) => Verdict::Partial,
-            _ => Verdict::Success,
-        });
+        let verdicts = outcomes
+            .into_iter()
+            .map(|(outcome, weight)| match (outcome, weight) {
+                (_, Weight::Provisional) => Verdict::Success,
+                (Outcome::Error, _) => Verdict::Error,
+                (Outcome::Fail, _) => Verdict::Failure,
+                (Outcome::NotRun, Weight::Core) => Verdict::Partial,
+                _ => Verdict::Success,
+            });
         verdicts.max().unwrap_or(Verdict::Success)
     }
 
@@ -118,12 +126,20 @@ mod tests {
         use Weight::{Core, Extended, Provisional};
         let cases: &[(&[(Outcome, Weight)], Verdict, u8)] = &[
             (&[], Verdict::Success, 0),
-            (&[(Pass, Core), (Warn, Core), (NotApplicable, Core)], Verdict::Success, 0),
+            (
+                &[(Pass, Core), (Warn, Core), (NotApplicable, Core)],
+                Verdict::Success,
+                0,
+            ),
             (&[(Pass, Core), (NotRun, Extended)], Verdict::Success, 0),
             (&[(Pass, Core), (NotRun, Core)], Verdict::Partial, 3),
             (&[(NotRun, Core), (Fail, Extended)], Verdict::Failure, 1),
             (&[(Fail, Core), (Error, Extended)], Verdict::Error, 2),
-            (&[(Pass, Core), (Fail, Provisional), (Error, Provisional)], Verdict::Success, 0),
+            (
+                &[(Pass, Core), (Fail, Provisional), (Error, Provisional)],
+                Verdict::Success,
+                0,
+            ),
         ];
         for (outcomes, verdict, code) in cases {
             let found = Verdict::of(outcomes.iter().copied());

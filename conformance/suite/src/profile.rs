@@ -20,7 +20,11 @@ enum Core {
 }
 
 const PROFILES: &[Profile] = &[
-    Profile { name: "quick", about: "the whole way once, on one lab: minutes", core: Core::All },
+    Profile {
+        name: "quick",
+        about: "the whole way once, on one lab: minutes",
+        core: Core::All,
+    },
     Profile {
         name: "metal3",
         about: "what any BareMetalHost controller must do, without tenants",
@@ -32,7 +36,10 @@ impl Profile {
     pub fn named(name: &str) -> Result<Profile, String> {
         PROFILES.iter().copied().find(|p| p.name == name).ok_or_else(|| {
             let known: Vec<&str> = PROFILES.iter().map(|p| p.name).collect();
-            format!("profile {name:?} is not known; known ones are {}", known.join(", "))
+            format!(
+                "profile {name:?} is not known; known ones are {}",
+                known.join(", ")
+            )
         })
     }
 

@@ -42,7 +42,11 @@ impl RunOptions {
     /// Ids that are excluded and of no check: most likely a typo.
     pub fn unknown_exclusions(&self) -> Vec<&str> {
         let known: BTreeSet<&str> = suites::all().map(|c| c.id).collect();
-        self.excluded.keys().map(String::as_str).filter(|id| !known.contains(id)).collect()
+        self.excluded
+            .keys()
+            .map(String::as_str)
+            .filter(|id| !known.contains(id))
+            .collect()
     }
 }
 
@@ -67,11 +71,19 @@ pub async fn run(target: &dyn Target, options: &RunOptions) -> Report {
 pub async fn record(target: &dyn Target, limits: Limits) -> History {
     let servers = match servers(target).await {
         Ok(servers) => servers,
-        Err(error) => return History { broke: Some(error.to_string()), ..History::default() },
+        Err(error) => {
+            return History {
+                broke: Some(error.to_string()),
+                ..History::default()
+            };
+        }
     };
     let wrong: Vec<_> = servers.iter().map(wrong_password).collect();
     let recorder = Recorder::new(Secrets::of(servers.iter().map(|s| &s.secret).chain(&wrong)));
-    let observer = Observer { target, recorder: &recorder };
+    let observer = Observer {
+        target,
+        recorder: &recorder,
+    };
     let workload = Workload::new(target, limits, recorder.clone());
     let told = tokio::select! {
         biased;
@@ -84,10 +96,16 @@ pub async fn record(target: &dyn Target, limits: Limits) -> History {
 
 async fn servers(target: &dyn Target) -> Result<Vec<Server>, TargetError> {
     let mut servers = target.servers().await?;
-    let wanted = if target.info().capabilities.contains(&Capability::Spares) { SERVERS } else { 1 };
+    let wanted = if target.info().capabilities.contains(&Capability::Spares) {
+        SERVERS
+    } else {
+        1
+    };
     if servers.len() < wanted {
         let found = servers.len();
-        return Err(TargetError::Broken(format!("the suite needs {wanted} servers, and the target offers {found}")));
+        return Err(TargetError::Broken(format!(
+            "the suite needs {wanted} servers, and the target offers {found}"
+        )));
     }
     servers.truncate(SERVERS);
     Ok(servers)
@@ -100,7 +118,10 @@ pub fn judge(
     options: &RunOptions,
     history: &History,
 ) -> Report {
-    let results = checks.into_iter().map(|check| result(check, &target, options, history)).collect();
+    let results = checks
+        .into_iter()
+        .map(|check| result(check, &target, options, history))
+        .collect();
     Report::new(target, options, history, results)
 }
 
@@ -109,15 +130,26 @@ fn result(check: &Check, target: &TargetInfo, options: &RunOptions, history: &Hi
     CheckResult::new(check, options.profile.weight(check), outcome, details)
 }
 
-fn outcome(check: &Check, target: &TargetInfo, options: &RunOptions, history: &History) -> (Outcome, Vec<String>) {
+fn outcome(
+    check: &Check,
+    target: &TargetInfo,
+    options: &RunOptions,
+    history: &History,
+) -> (Outcome, Vec<String>) {
     if let Some(reason) = options.excluded.get(check.id) {
         return (Outcome::NotRun, vec![format!("excluded: {reason}")]);
     }
     if let Some(feature) = check.features.iter().find(|f| !target.features.contains(f)) {
-        return (Outcome::NotApplicable, vec![format!("the target does not claim {}", feature.as_str())]);
+        return (
+            Outcome::NotApplicable,
+            vec![format!("the target does not claim {}", feature.as_str())],
+        );
     }
     if let Some(need) = check.needs.iter().find(|n| !target.capabilities.contains(n)) {
-        return (Outcome::NotRun, vec![format!("the target does not offer {}", need.as_str())]);
+        return (
+            Outcome::NotRun,
+            vec![format!("the target does not offer {}", need.as_str())],
+        );
     }
     match (check.judge)(history) {
         Ok(()) => (Outcome::Pass, Vec::new()),
@@ -139,8 +171,20 @@ fn without_evidence(what: String, history: &History) -> (Outcome, Vec<String>) {
         details.push(format!("the run ended before its time: {why}"));
         return (Outcome::Error, details);
     }
-    details.extend(history.missed().take(MISSED_MAX).map(|(step, m)| format!("waited in vain ({step}): {m}")));
-    (if details.len() > 1 { Outcome::Fail } else { Outcome::Error }, details)
+    details.extend(
+        history
+            .missed()
+            .take(MISSED_MAX)
+            .map(|(step, m)| format!("waited in vain ({step}): {m}")),
+    );
+    (
+        if details.len() > 1 {
+            Outcome::Fail
+        } else {
+            Outcome::Error
+        },
+        details,
+    )
 }
 
 struct Observer<'a> {

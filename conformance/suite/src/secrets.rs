@@ -27,7 +27,9 @@ impl Secrets {
                 secrets.hide(key, value.as_str().unwrap_or_default());
             }
             for (key, value) in object["data"].as_object().into_iter().flatten() {
-                let plain = STANDARD.decode(value.as_str().unwrap_or_default()).unwrap_or_default();
+                let plain = STANDARD
+                    .decode(value.as_str().unwrap_or_default())
+                    .unwrap_or_default();
                 secrets.hide(key, &String::from_utf8_lossy(&plain));
             }
         }
@@ -67,7 +69,10 @@ mod tests {
         ]);
         let encoded = STANDARD.encode("correct horse");
         let text = format!("operator said correct horse battery, correct horse and {encoded}");
-        assert_eq!(secrets.redact(&text), "operator said [redacted], [redacted] and [redacted]");
+        assert_eq!(
+            secrets.redact(&text),
+            "operator said [redacted], [redacted] and [redacted]"
+        );
         assert_eq!(format!("{secrets:?}"), "Secrets([redacted])");
     }
 }

@@ -40,7 +40,12 @@ pub(crate) struct Workload<'a> {
 
 impl<'a> Workload<'a> {
     pub(crate) fn new(target: &'a dyn Target, limits: Limits, recorder: Recorder) -> Self {
-        Workload { kube: target.kube(), target, limits, recorder }
+        Workload {
+            kube: target.kube(),
+            target,
+            limits,
+            recorder,
+        }
     }
 
     /// Tells the story with these servers: two that are registered well, and up to two that begin with a mistake.
@@ -73,7 +78,9 @@ impl<'a> Workload<'a> {
         }
         let mut all = true;
         for server in servers {
-            all &= self.until_available(server, "available", self.limits.available).await;
+            all &= self
+                .until_available(server, "available", self.limits.available)
+                .await;
         }
         if !self.offers(Capability::Destructive) || !all {
             return Ok(());
@@ -98,29 +105,38 @@ impl<'a> Workload<'a> {
                 let host = h.last("BareMetalHost", &key(&server));
                 let is = host.is_some_and(|h| condition(h, OFFERED) == Some("True"));
                 let not = if wanted { "not " } else { "" };
-                if is == wanted { Ok(()) } else { Err(format!("host {} is {not}offered", server.name)) }
+                if is == wanted {
+                    Ok(())
+                } else {
+                    Err(format!("host {} is {not}offered", server.name))
+                }
             }
         };
         self.recorder.step("held", &server.name);
-        let consumer = json!({"kind": "ConfigMap", "apiVersion": "v1", "name": HOLDER, "namespace": server.namespace});
-        self.patch_host(server, &json!({"spec": {"consumerRef": consumer}})).await?;
+        let consumer =
+            json!({"kind": "ConfigMap", "apiVersion": "v1", "name": HOLDER, "namespace": server.namespace});
+        self.patch_host(server, &json!({"spec": {"consumerRef": consumer}}))
+            .await?;
         self.until("held", self.limits.error, offered(false)).await;
         self.recorder.step("let-go", &server.name);
-        self.patch_host(server, &json!({"spec": {"consumerRef": null}})).await?;
+        self.patch_host(server, &json!({"spec": {"consumerRef": null}}))
+            .await?;
         self.until("let-go", self.limits.error, offered(true)).await;
         Ok(())
     }
 
     /// Objects of the platform files, if the target is to be asked for a tenant.
     fn platform(&self) -> Result<Vec<Value>, TargetError> {
-        if !self.target.info().features.contains(&Feature::Platform) || !self.offers(Capability::Destructive) {
+        if !self.target.info().features.contains(&Feature::Platform) || !self.offers(Capability::Destructive)
+        {
             return Ok(Vec::new());
         }
         let mut objects = Vec::new();
         for file in self.target.platform_files() {
             let broken = |why: String| TargetError::Broken(format!("{}: {why}", file.display()));
             let text = std::fs::read_to_string(&file).map_err(|e| broken(e.to_string()))?;
-            let documents: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|e| broken(e.to_string()))?;
+            let documents: Vec<Value> =
+                serde_saphyr::from_multiple(&text).map_err(|e| broken(e.to_string()))?;
             objects.extend(documents.into_iter().filter(Value::is_object));
         }
         // Servers are the target's to give.
@@ -140,8 +156,16 @@ impl<'a> Workload<'a> {
     /// The suite wipes servers and deletes what it made: it touches nothing that was there before it.
     async fn refuse_taken(&self, servers: &[Server], platform: &[Value]) -> Result<(), TargetError> {
         for object in servers.iter().map(|s| &s.host).chain(platform) {
-            let (kind, name) = (&object["kind"], object["metadata"]["name"].as_str().unwrap_or_default());
-            if self.api(object, object["metadata"]["namespace"].as_str()).get_opt(name).await?.is_some() {
+            let (kind, name) = (
+                &object["kind"],
+                object["metadata"]["name"].as_str().unwrap_or_default(),
+            );
+            if self
+                .api(object, object["metadata"]["namespace"].as_str())
+                .get_opt(name)
+                .await?
+                .is_some()
+            {
                 let kind = kind.as_str().unwrap_or_default();
                 return Err(TargetError::Broken(format!(
                     "{kind} {name} exists already; the suite tests with servers and objects of its own and deletes \
@@ -162,7 +186,10 @@ impl<'a> Workload<'a> {
             self.delete(&server.host).await?;
         }
         self.until("cleaned-up", self.limits.released, |h| {
-            match servers.iter().find(|s| h.last("BareMetalHost", &key(s)).is_some()) {
+            match servers
+                .iter()
+                .find(|s| h.last("BareMetalHost", &key(s)).is_some())
+            {
                 Some(server) => Err(format!("host {} is still there", server.name)),
                 None => Ok(()),
             }
@@ -182,13 +209,16 @@ impl<'a> Workload<'a> {
 
     /// A Secret with a wrong password; later the right one.
     async fn wrong_password(&self, server: &Server) -> Result<(), TargetError> {
-        self.register(server, &wrong_password(server), &server.host).await?;
+        self.register(server, &wrong_password(server), &server.host)
+            .await?;
         self.recorder.step("refused", &server.name);
-        self.until_error(server, "wrong-password", "registration error").await;
+        self.until_error(server, "wrong-password", "registration error")
+            .await;
         tokio::time::sleep(WATCHED).await;
         self.recorder.step("mended", &server.name);
         self.apply(&server.secret).await?;
-        self.until_available(server, "recovered", self.limits.available).await;
+        self.until_available(server, "recovered", self.limits.available)
+            .await;
         Ok(())
     }
 
@@ -198,7 +228,8 @@ impl<'a> Workload<'a> {
         host["spec"]["bootMACAddress"] = json!(FOREIGN_MAC);
         self.register(server, &server.secret, &host).await?;
         self.recorder.step("foreign-mac", &server.name);
-        self.until_error(server, "foreign-mac", "registration error").await;
+        self.until_error(server, "foreign-mac", "registration error")
+            .await;
         self.recorder.step("foreign-mac-done", &server.name);
         // A boot MAC can't be changed (Metal3); the host is deleted.
         self.delete_host(server).await
@@ -215,7 +246,9 @@ impl<'a> Workload<'a> {
                 if tenant.is_some_and(|t| condition(t, "Ready") == Some("True")) {
                     return Ok(());
                 }
-                let message = tenant.and_then(|t| t["status"]["message"].as_str()).unwrap_or("it is not there");
+                let message = tenant
+                    .and_then(|t| t["status"]["message"].as_str())
+                    .unwrap_or("it is not there");
                 Err(format!("tenant {TENANT} is not Ready: {message}"))
             })
             .await;
@@ -228,7 +261,9 @@ impl<'a> Workload<'a> {
 
     /// While a tenant's node runs: what it wrote is on the disk, and the machine can be rebooted.
     async fn use_the_node(&self, servers: &[Server]) -> Result<(), TargetError> {
-        let Some((server, claim)) = self.held(servers) else { return Ok(()) };
+        let Some((server, claim)) = self.held(servers) else {
+            return Ok(());
+        };
         self.search_disks(server, "provisioned", &claim);
         self.recorder.step("reboot", &server.name);
         let reboot = json!({"metadata": {"annotations": {"reboot.metal3.io": ""}}});
@@ -237,7 +272,10 @@ impl<'a> Workload<'a> {
             let host = h.last("BareMetalHost", &key(server));
             match host.map(|h| &h["metadata"]["annotations"]["reboot.metal3.io"]) {
                 Some(Value::Null) => Ok(()),
-                _ => Err(format!("host {} still has annotation reboot.metal3.io", server.name)),
+                _ => Err(format!(
+                    "host {} still has annotation reboot.metal3.io",
+                    server.name
+                )),
             }
         })
         .await;
@@ -245,8 +283,14 @@ impl<'a> Workload<'a> {
         self.until("node-back", self.limits.ready, |h| {
             let host = h.last("BareMetalHost", &key(server));
             let on = host.is_some_and(|h| h["status"]["poweredOn"] == true);
-            let ready = h.last("Node", &claim).is_some_and(|n| condition(n, "Ready") == Some("True"));
-            if on && ready { Ok(()) } else { Err(format!("host {} is not up again after its reboot", server.name)) }
+            let ready = h
+                .last("Node", &claim)
+                .is_some_and(|n| condition(n, "Ready") == Some("True"));
+            if on && ready {
+                Ok(())
+            } else {
+                Err(format!("host {} is not up again after its reboot", server.name))
+            }
         })
         .await;
         Ok(())
@@ -255,16 +299,25 @@ impl<'a> Workload<'a> {
     async fn release(&self, servers: &[Server]) -> Result<(), TargetError> {
         let held = self.held(servers);
         self.recorder.step("released", TENANT);
-        let api = self.api(&json!({"apiVersion": "storage.loft.sh/v1", "kind": "VirtualClusterInstance"}), Some(PROJECT));
+        let api = self.api(
+            &json!({"apiVersion": "storage.loft.sh/v1", "kind": "VirtualClusterInstance"}),
+            Some(PROJECT),
+        );
         gone_is_fine(api.delete(TENANT, &DeleteParams::default()).await)?;
         let back = self
             .until("returned", self.limits.released, |h| {
-                if let Some(claim) = h.keys("NodeClaim").iter().find(|k| h.last("NodeClaim", k).is_some()) {
+                if let Some(claim) = h
+                    .keys("NodeClaim")
+                    .iter()
+                    .find(|k| h.last("NodeClaim", k).is_some())
+                {
                     return Err(format!("claim {claim} is still there"));
                 }
                 for server in servers {
                     let host = h.last("BareMetalHost", &key(server));
-                    let state = host.and_then(|h| h["status"]["provisioning"]["state"].as_str()).unwrap_or("gone");
+                    let state = host
+                        .and_then(|h| h["status"]["provisioning"]["state"].as_str())
+                        .unwrap_or("gone");
                     if state != "available" {
                         return Err(format!("host {} is {state}", server.name));
                     }
@@ -283,14 +336,18 @@ impl<'a> Workload<'a> {
 
     /// An available host is switched on, then deleted: it must not be forgotten while it runs.
     async fn end_of_a_host(&self, server: &Server) -> Result<(), TargetError> {
-        self.patch_host(server, &json!({"spec": {"online": true}})).await?;
+        self.patch_host(server, &json!({"spec": {"online": true}}))
+            .await?;
         let on = self
             .until("switched-on", self.limits.error, |h| {
                 let host = h.last("BareMetalHost", &key(server));
                 if host.is_some_and(|h| h["status"]["poweredOn"] == true) {
                     return Ok(());
                 }
-                Err(format!("host {} is not on although spec.online is true", server.name))
+                Err(format!(
+                    "host {} is not on although spec.online is true",
+                    server.name
+                ))
             })
             .await;
         if on {
@@ -301,9 +358,11 @@ impl<'a> Workload<'a> {
 
     async fn delete_host(&self, server: &Server) -> Result<(), TargetError> {
         self.delete(&server.host).await?;
-        self.until("forgotten", self.limits.released, |h| match h.last("BareMetalHost", &key(server)) {
-            None => Ok(()),
-            Some(_) => Err(format!("host {} is still there", server.name)),
+        self.until("forgotten", self.limits.released, |h| {
+            match h.last("BareMetalHost", &key(server)) {
+                None => Ok(()),
+                Some(_) => Err(format!("host {} is still there", server.name)),
+            }
         })
         .await;
         Ok(())
@@ -311,7 +370,11 @@ impl<'a> Workload<'a> {
 
     fn search_disks(&self, server: &Server, when: &'static str, text: &str) {
         if let Some(found) = self.target.disks_hold(&server.name, text.as_bytes()) {
-            self.recorder.note(What::Disks { server: server.name.clone(), when, found });
+            self.recorder.note(What::Disks {
+                server: server.name.clone(),
+                when,
+                found,
+            });
         }
     }
 
@@ -335,9 +398,17 @@ impl<'a> Workload<'a> {
         let there = self
             .until(step, within, |h| {
                 let host = h.last("BareMetalHost", &key(server));
-                let state = host.and_then(|h| h["status"]["provisioning"]["state"].as_str()).unwrap_or("not there");
-                let message = host.and_then(|h| h["status"]["errorMessage"].as_str()).unwrap_or_default();
-                if state == "available" { Ok(()) } else { Err(format!("host {} is {state} {message}", server.name)) }
+                let state = host
+                    .and_then(|h| h["status"]["provisioning"]["state"].as_str())
+                    .unwrap_or("not there");
+                let message = host
+                    .and_then(|h| h["status"]["errorMessage"].as_str())
+                    .unwrap_or_default();
+                if state == "available" {
+                    Ok(())
+                } else {
+                    Err(format!("host {} is {state} {message}", server.name))
+                }
             })
             .await;
         if there {
@@ -358,10 +429,17 @@ impl<'a> Workload<'a> {
     }
 
     /// Waits until the history shows it; notes what was missing when the time is up.
-    async fn until(&self, step: &'static str, within: Duration, seen: impl Fn(&History) -> Result<(), String>) -> bool {
+    async fn until(
+        &self,
+        step: &'static str,
+        within: Duration,
+        seen: impl Fn(&History) -> Result<(), String>,
+    ) -> bool {
         let deadline = tokio::time::Instant::now() + within;
         loop {
-            let Err(message) = self.recorder.read(&seen) else { return true };
+            let Err(message) = self.recorder.read(&seen) else {
+                return true;
+            };
             if tokio::time::Instant::now() >= deadline {
                 self.recorder.note(What::Missed { step, message });
                 return false;
@@ -372,18 +450,27 @@ impl<'a> Workload<'a> {
 
     async fn patch_host(&self, server: &Server, patch: &Value) -> Result<(), TargetError> {
         let api = self.api(&server.host, Some(&server.namespace));
-        let patched = match api.patch(&server.name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        let patched = match api
+            .patch(&server.name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+        {
             Ok(patched) => patched,
             Err(error) => return gone_is_fine::<()>(Err(error)),
         };
         // What is awaited next must not be read from a version before the patch.
         self.until("patched", self.limits.error, |h| {
             let host = h.last("BareMetalHost", &key(server));
-            let seen = host.and_then(|h| h["metadata"]["resourceVersion"].as_str()).and_then(version);
-            match (patched.metadata.resource_version.as_deref().and_then(version), seen) {
-                (Some(wanted), Some(seen)) if seen < wanted => {
-                    Err(format!("the watch does not show the change of host {}", server.name))
-                }
+            let seen = host
+                .and_then(|h| h["metadata"]["resourceVersion"].as_str())
+                .and_then(version);
+            match (
+                patched.metadata.resource_version.as_deref().and_then(version),
+                seen,
+            ) {
+                (Some(wanted), Some(seen)) if seen < wanted => Err(format!(
+                    "the watch does not show the change of host {}",
+                    server.name
+                )),
                 _ => Ok(()),
             }
         })
@@ -395,12 +482,17 @@ impl<'a> Workload<'a> {
         let namespace = object["metadata"]["namespace"].as_str();
         let name = object["metadata"]["name"].as_str().unwrap_or_default();
         let params = PatchParams::apply("steelyard-suite").force();
-        self.api(object, namespace).patch(name, &params, &Patch::Apply(object)).await?;
+        self.api(object, namespace)
+            .patch(name, &params, &Patch::Apply(object))
+            .await?;
         Ok(())
     }
 
     fn api(&self, object: &Value, namespace: Option<&str>) -> Api<DynamicObject> {
-        let resource = resource(object["apiVersion"].as_str().unwrap_or_default(), object["kind"].as_str().unwrap_or_default());
+        let resource = resource(
+            object["apiVersion"].as_str().unwrap_or_default(),
+            object["kind"].as_str().unwrap_or_default(),
+        );
         match namespace {
             Some(namespace) => Api::namespaced_with(self.kube.clone(), namespace, &resource),
             None => Api::all_with(self.kube.clone(), &resource),

@@ -23,7 +23,10 @@ fn golden(path: &str, text: &str) {
         std::fs::write(&file, text).unwrap();
     }
     let found = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(found == text, "{path} is stale: run this test with INSTA_UPDATE=always and review the difference");
+    assert!(
+        found == text,
+        "{path} is stale: run this test with INSTA_UPDATE=always and review the difference"
+    );
 }
 
 fn options() -> RunOptions {
@@ -51,7 +54,11 @@ fn limits() -> Limits {
 async fn lab() -> LabTarget {
     if let Ok(filter) = std::env::var("STEELYARD_LOG") {
         // Each test has a process of its own under nextest; elsewhere the first one's subscriber stays.
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .with_test_writer()
+            .try_init();
     }
     LabTarget::start(4, 1, &repository("examples")).await.unwrap()
 }

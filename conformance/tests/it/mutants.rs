@@ -28,12 +28,21 @@ pub(crate) fn alone(mutant: Option<Mutant>) -> Turn {
 }
 
 fn failed(report: &Report) -> BTreeSet<&'static str> {
-    report.checks.iter().filter(|c| c.outcome == Outcome::Fail).map(|c| c.id).collect()
+    report
+        .checks
+        .iter()
+        .filter(|c| c.outcome == Outcome::Fail)
+        .map(|c| c.id)
+        .collect()
 }
 
 /// Runs the story against a mutant and demands that every check that names it fails.
 fn killed(name: &str) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
     let _turn = alone(Some(Mutant::from_str(name).unwrap()));
     let report = runtime.block_on(async {
         let target = lab().await;
@@ -46,7 +55,20 @@ fn killed(name: &str) {
     assert_eq!(report.broke, None);
     let failed = failed(&report);
     let missing: Vec<_> = wanted.difference(&failed).collect();
-    assert!(missing.is_empty(), "{name} survives {missing:?}\n{}", report.to_json());
+    assert!(
+        missing.is_empty(),
+        "{name} survives {missing:?}\n{}",
+        report.to_json()
+    );
+    for check in report.checks.iter().filter(|c| wanted.contains(c.id)) {
+        // A story that got stuck would fail every check.
+        let blind = check.details.iter().any(|d| d.starts_with("waited in vain"));
+        assert!(
+            !blind,
+            "{} fails on {name} for want of evidence only: {:?}",
+            check.id, check.details
+        );
+    }
 }
 
 macro_rules! mutants {
@@ -82,7 +104,12 @@ mutants! {
 #[test]
 fn every_check_names_a_mutant_that_is_tested() {
     for check in suites::all() {
-        assert!(TESTED.contains(&check.mutant), "{} names {}, which no test runs", check.id, check.mutant);
+        assert!(
+            TESTED.contains(&check.mutant),
+            "{} names {}, which no test runs",
+            check.id,
+            check.mutant
+        );
     }
     for name in TESTED {
         assert!(suites::all().any(|c| c.mutant == *name), "no check names {name}");

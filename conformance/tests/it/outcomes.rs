@@ -30,7 +30,10 @@ const fn check(judge: Judge) -> Check {
         level: Level::Must,
         features: &[],
         needs: &[],
-        sources: &[Source { document: "Mining", clause: "1" }],
+        sources: &[Source {
+            document: "Mining",
+            clause: "1",
+        }],
         since: Some("0.1"),
         mutant: "gas",
         judge,
@@ -40,13 +43,29 @@ const fn check(judge: Judge) -> Check {
 static CANARY: Check = check(always_broken);
 static FINE: Check = check(always_fine);
 static BLIND: Check = check(sees_nothing);
-static SHOULD: Check = Check { level: Level::Should, ..check(always_broken) };
-static CLAIMED: Check = Check { features: &[Feature::Platform], ..check(always_broken) };
-static TAPPED: Check = Check { needs: &[Capability::Taps], ..check(always_broken) };
-static PROVISIONAL: Check = Check { since: None, ..check(always_broken) };
+static SHOULD: Check = Check {
+    level: Level::Should,
+    ..check(always_broken)
+};
+static CLAIMED: Check = Check {
+    features: &[Feature::Platform],
+    ..check(always_broken)
+};
+static TAPPED: Check = Check {
+    needs: &[Capability::Taps],
+    ..check(always_broken)
+};
+static PROVISIONAL: Check = Check {
+    since: None,
+    ..check(always_broken)
+};
 
 fn run(check: &'static Check, history: &History, excluded: bool) -> Report {
-    let target = TargetInfo { name: "made up".into(), features: vec![], capabilities: vec![] };
+    let target = TargetInfo {
+        name: "made up".into(),
+        features: vec![],
+        capabilities: vec![],
+    };
     let mut options = options();
     if excluded {
         options.excluded.insert(check.id.into(), "not today".into());
@@ -57,34 +76,80 @@ fn run(check: &'static Check, history: &History, excluded: bool) -> Report {
 #[test]
 fn the_canary_fails() {
     let report = run(&CANARY, &History::default(), false);
-    assert_eq!((report.checks[0].outcome, report.verdict), (Outcome::Fail, Verdict::Failure));
+    assert_eq!(
+        (report.checks[0].outcome, report.verdict),
+        (Outcome::Fail, Verdict::Failure)
+    );
     assert_eq!(report.verdict.exit_code(), 1);
-    assert!(report.to_junit().contains("the canary is dead") && report.to_html().contains("the canary is dead"));
+    assert!(
+        report.to_junit().contains("the canary is dead") && report.to_html().contains("the canary is dead")
+    );
 }
 
 #[test]
 fn outcomes_and_exit_codes() {
     let quiet = History::default();
     let waited = History {
-        entries: vec![Entry { at: Duration::ZERO, what: What::Missed { step: "song", message: "no song".into() } }],
+        entries: vec![Entry {
+            at: Duration::ZERO,
+            what: What::Missed {
+                step: "song",
+                message: "no song".into(),
+            },
+        }],
         ..History::default()
     };
-    let broke = History { broke: Some("no route".into()), ..History::default() };
+    let broke = History {
+        broke: Some("no route".into()),
+        ..History::default()
+    };
     let cases: &[(&str, &'static Check, &History, bool, Outcome, u8)] = &[
         ("met", &FINE, &quiet, false, Outcome::Pass, 0),
         ("a SHOULD is not met", &SHOULD, &quiet, false, Outcome::Warn, 0),
         ("not claimed", &CLAIMED, &quiet, false, Outcome::NotApplicable, 0),
         ("not offered", &TAPPED, &quiet, false, Outcome::NotRun, 3),
         ("excluded", &CANARY, &quiet, true, Outcome::NotRun, 3),
-        ("no evidence, nobody's fault", &BLIND, &quiet, false, Outcome::Error, 2),
-        ("no evidence since the target did not get there", &BLIND, &waited, false, Outcome::Fail, 1),
-        ("no evidence since the run broke", &BLIND, &broke, false, Outcome::Error, 2),
-        ("the run broke after all was seen", &FINE, &broke, false, Outcome::Pass, 2),
+        (
+            "no evidence, nobody's fault",
+            &BLIND,
+            &quiet,
+            false,
+            Outcome::Error,
+            2,
+        ),
+        (
+            "no evidence since the target did not get there",
+            &BLIND,
+            &waited,
+            false,
+            Outcome::Fail,
+            1,
+        ),
+        (
+            "no evidence since the run broke",
+            &BLIND,
+            &broke,
+            false,
+            Outcome::Error,
+            2,
+        ),
+        (
+            "the run broke after all was seen",
+            &FINE,
+            &broke,
+            false,
+            Outcome::Pass,
+            2,
+        ),
         ("provisional", &PROVISIONAL, &quiet, false, Outcome::Fail, 0),
     ];
     for (what, check, history, excluded, outcome, code) in cases {
         let report = run(check, history, *excluded);
-        assert_eq!((report.checks[0].outcome, report.verdict.exit_code()), (*outcome, *code), "{what}");
+        assert_eq!(
+            (report.checks[0].outcome, report.verdict.exit_code()),
+            (*outcome, *code),
+            "{what}"
+        );
     }
 }
 

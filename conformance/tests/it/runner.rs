@@ -9,13 +9,21 @@ async fn the_lab_passes_every_check() {
     let target = lab().await;
     let report = steelyard_suite::run(&target, &options()).await;
     target.end().await;
-    let odd: Vec<_> = report.checks.iter().filter(|c| c.outcome != Outcome::Pass).map(|c| (c.id, c.outcome, &c.details)).collect();
+    let odd: Vec<_> = report
+        .checks
+        .iter()
+        .filter(|c| c.outcome != Outcome::Pass)
+        .map(|c| (c.id, c.outcome, &c.details))
+        .collect();
     assert!(odd.is_empty(), "{odd:#?}\n{}", report.to_json());
     assert_eq!(report.verdict, Verdict::Success, "{:?}", report.broke);
     assert!(report.evidence.missed.is_empty(), "{:?}", report.evidence.missed);
     let password = target_password();
     for text in [report.to_json(), report.to_junit(), report.to_html()] {
-        assert!(!text.contains(&password), "the BMC password of bare-metal-1 is in a report");
+        assert!(
+            !text.contains(&password),
+            "the BMC password of bare-metal-1 is in a report"
+        );
     }
 }
 

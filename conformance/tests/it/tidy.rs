@@ -15,9 +15,10 @@ const LINES_WITHOUT_REASON: usize = 600;
 const LINES_MAX: usize = 1000;
 
 /// Longer than they should be. Shrinks only.
-const LONG: &[(&str, &str)] = &[
-    ("controller/core/tests/it/hosts_walk.rs", "one model of the world and its walk"),
-];
+const LONG: &[(&str, &str)] = &[(
+    "controller/core/tests/it/hosts_walk.rs",
+    "one model of the world and its walk",
+)];
 
 fn root() -> PathBuf {
     repository("").canonicalize().unwrap()
@@ -32,7 +33,11 @@ fn metadata() -> &'static Value {
             .current_dir(root())
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         serde_json::from_slice(&output.stdout).unwrap()
     })
 }
@@ -46,7 +51,10 @@ fn name(package: &Value) -> &str {
 }
 
 fn folder(package: &Value) -> PathBuf {
-    Path::new(package["manifest_path"].as_str().unwrap()).parent().unwrap().to_owned()
+    Path::new(package["manifest_path"].as_str().unwrap())
+        .parent()
+        .unwrap()
+        .to_owned()
 }
 
 /// Names of what a package depends on, of one kind (`None`: in production code).
@@ -85,14 +93,37 @@ fn who_imports_whom() {
     let ours: BTreeSet<&str> = packages().map(name).collect();
     let mut graph: Vec<String> = packages()
         .map(|package| {
-            let of_kind = |kind| dependencies(package, kind).intersection(&ours).copied().collect::<Vec<_>>().join(", ");
-            assert_eq!(of_kind(Some("build")), "", "{} builds with one of ours", name(package));
+            let of_kind = |kind| {
+                dependencies(package, kind)
+                    .intersection(&ours)
+                    .copied()
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            assert_eq!(
+                of_kind(Some("build")),
+                "",
+                "{} builds with one of ours",
+                name(package)
+            );
             let (code, tests) = (of_kind(None), of_kind(Some("dev")));
             format!("{} -> [{code}] tests [{tests}]", name(package)).replace(" tests []", "")
         })
         .collect();
     graph.sort();
-    insta::assert_snapshot!(graph.join("\n"), @"");
+    insta::assert_snapshot!(graph.join("\n"), @"
+    sim-bmc -> []
+    sim-fabric -> []
+    sim-kube -> []
+    steelyard-agent -> [steelyard-agent-api]
+    steelyard-agent-api -> []
+    steelyard-api -> []
+    steelyard-conformance -> [steelyard-lab, steelyard-suite] tests [steelyard-core]
+    steelyard-controller -> [steelyard-agent-api, steelyard-api, steelyard-core] tests [sim-bmc, sim-fabric, sim-kube]
+    steelyard-core -> [steelyard-api]
+    steelyard-lab -> [sim-bmc, sim-fabric, sim-kube, steelyard-agent, steelyard-agent-api, steelyard-controller] tests [steelyard-api, steelyard-core]
+    steelyard-suite -> []
+    ");
 }
 
 #[test]
@@ -102,9 +133,22 @@ fn packages_share_licence_lints_and_versions() {
     for package in packages() {
         let manifest = fs::read_to_string(folder(package).join("Cargo.toml")).unwrap();
         let at = name(package);
-        assert!(manifest.contains("[lints]\nworkspace = true"), "{at}: [lints] workspace = true is missing");
-        for field in ["version", "edition", "rust-version", "license", "repository", "publish"] {
-            assert!(manifest.contains(&format!("{field}.workspace = true")), "{at}: {field} is not the workspace's");
+        assert!(
+            manifest.contains("[lints]\nworkspace = true"),
+            "{at}: [lints] workspace = true is missing"
+        );
+        for field in [
+            "version",
+            "edition",
+            "rust-version",
+            "license",
+            "repository",
+            "publish",
+        ] {
+            assert!(
+                manifest.contains(&format!("{field}.workspace = true")),
+                "{at}: {field} is not the workspace's"
+            );
         }
         assert_eq!(package["license"], "Apache-2.0", "{at}");
         assert!(package["description"].is_string(), "{at} says not what it is");
@@ -118,14 +162,31 @@ fn packages_share_licence_lints_and_versions() {
 #[test]
 fn core_is_pure_by_its_manifest() {
     let core = packages().find(|p| name(p) == "steelyard-core").unwrap();
-    let allowed =
-        ["ipnet", "jiff", "k8s-openapi", "kube-core", "serde", "serde_json", "steelyard-api", "thiserror"];
+    let allowed = [
+        "ipnet",
+        "jiff",
+        "k8s-openapi",
+        "kube-core",
+        "serde",
+        "serde_json",
+        "steelyard-api",
+        "thiserror",
+    ];
     let found: Vec<&str> = dependencies(core, None).into_iter().collect();
     assert_eq!(found, allowed, "what steelyard-core may name is decided here");
 
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let tree = Command::new(cargo)
-        .args(["tree", "--package", "steelyard-core", "--edges", "normal", "--prefix", "none", "--offline"])
+        .args([
+            "tree",
+            "--package",
+            "steelyard-core",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--offline",
+        ])
         .current_dir(root())
         .output()
         .unwrap();
@@ -145,13 +206,26 @@ fn mutants_are_no_default() {
     assert!(core["features"]["default"].as_array().is_none_or(Vec::is_empty));
     let wants = |d: &Value| d["features"].as_array().unwrap().iter().any(|f| f == "mutants");
     for package in packages() {
-        for dependency in package["dependencies"].as_array().unwrap().iter().filter(|d| wants(d)) {
-            assert_eq!(dependency["kind"], "dev", "{} turns mutants on in production code", name(package));
+        for dependency in package["dependencies"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|d| wants(d))
+        {
+            assert_eq!(
+                dependency["kind"],
+                "dev",
+                "{} turns mutants on in production code",
+                name(package)
+            );
         }
         assert!(
-            package["features"].as_object().unwrap().values().flat_map(|f| f.as_array().unwrap()).all(|f| {
-                !f.as_str().unwrap().contains("steelyard-core/mutants")
-            }),
+            package["features"]
+                .as_object()
+                .unwrap()
+                .values()
+                .flat_map(|f| f.as_array().unwrap())
+                .all(|f| { !f.as_str().unwrap().contains("steelyard-core/mutants") }),
             "{} has a feature that turns mutants on",
             name(package)
         );
@@ -162,18 +236,48 @@ fn mutants_are_no_default() {
 #[test]
 fn the_lab_hands_over_a_world_and_flags() {
     let run = fs::read_to_string(repository("controller/src/run.rs")).unwrap();
-    let signature = run.lines().find(|l| l.contains("pub async fn run(")).expect("controller/src/run.rs has run()");
+    let signature = run
+        .lines()
+        .find(|l| l.contains("pub async fn run("))
+        .expect("controller/src/run.rs has run()");
     assert!(
         signature.contains("run(world: World, args: Args, tasks: Tasks)"),
         "the controller is given something else than World, Args and its task tree: {signature}"
     );
     let world = fs::read_to_string(repository("controller/src/world.rs")).unwrap();
-    let body = world.split("pub struct World {").nth(1).unwrap().split('}').next().unwrap();
-    let fields: Vec<&str> =
-        body.lines().filter_map(|l| l.trim().strip_prefix("pub ")?.split(':').next()).collect();
-    assert_eq!(fields, ["kube", "clock", "dice", "oob", "provisioning", "services"]);
-    let imports = ["core", "reconcile", "store", "observe", "execute", "boot", "bmc", "fabric", "tenant", "image", "queue", "key"];
-    for file in files("rs").into_iter().filter(|f| f.starts_with(root().join("kubevirt-lab/src"))) {
+    let body = world
+        .split("pub struct World {")
+        .nth(1)
+        .unwrap()
+        .split('}')
+        .next()
+        .unwrap();
+    let fields: Vec<&str> = body
+        .lines()
+        .filter_map(|l| l.trim().strip_prefix("pub ")?.split(':').next())
+        .collect();
+    assert_eq!(
+        fields,
+        ["kube", "clock", "dice", "oob", "provisioning", "services"]
+    );
+    let imports = [
+        "core",
+        "reconcile",
+        "store",
+        "observe",
+        "execute",
+        "boot",
+        "bmc",
+        "fabric",
+        "tenant",
+        "image",
+        "queue",
+        "key",
+    ];
+    for file in files("rs")
+        .into_iter()
+        .filter(|f| f.starts_with(root().join("kubevirt-lab/src")))
+    {
         let text = fs::read_to_string(&file).unwrap();
         for module in imports {
             assert!(
@@ -197,13 +301,24 @@ fn modules_say_what_they_are() {
 
 #[test]
 fn files_stay_short() {
-    let lengths: BTreeMap<String, usize> =
-        files("rs").iter().map(|f| (relative(f), fs::read_to_string(f).unwrap().lines().count())).collect();
+    let lengths: BTreeMap<String, usize> = files("rs")
+        .iter()
+        .map(|f| (relative(f), fs::read_to_string(f).unwrap().lines().count()))
+        .collect();
     for (file, lines) in &lengths {
-        assert!(*lines <= LINES_MAX, "{file} has {lines} lines, and {LINES_MAX} are the most: split it");
+        assert!(
+            *lines <= LINES_MAX,
+            "{file} has {lines} lines, and {LINES_MAX} are the most: split it"
+        );
         let allowed = LONG.iter().any(|(f, _)| f == file);
-        assert!(*lines <= LINES_WITHOUT_REASON || allowed, "{file} has {lines} lines: split it, or give a reason here");
-        assert!(!allowed || *lines > LINES_WITHOUT_REASON, "{file} has become short: take it out of LONG");
+        assert!(
+            *lines <= LINES_WITHOUT_REASON || allowed,
+            "{file} has {lines} lines: split it, or give a reason here"
+        );
+        assert!(
+            !allowed || *lines > LINES_WITHOUT_REASON,
+            "{file} has become short: take it out of LONG"
+        );
     }
     for (file, _) in LONG {
         assert!(lengths.contains_key(*file), "{file} is gone: take it out of LONG");
@@ -215,7 +330,11 @@ fn files_stay_short() {
 fn examples_are_used() {
     let tests: String = files("rs")
         .iter()
-        .filter(|f| f.components().any(|c| c.as_os_str() == "tests") || f.ends_with("tests.rs") || f.ends_with("files.rs"))
+        .filter(|f| {
+            f.components().any(|c| c.as_os_str() == "tests")
+                || f.ends_with("tests.rs")
+                || f.ends_with("files.rs")
+        })
         .map(|f| fs::read_to_string(f).unwrap())
         .collect();
     let top = repository("examples");
@@ -229,7 +348,10 @@ fn examples_are_used() {
                 assert!(used, "examples/{file}/{inner} is used by no test");
             }
         } else {
-            assert!(file.ends_with(".yaml"), "examples/{file} is no YAML that the suite would apply");
+            assert!(
+                file.ends_with(".yaml"),
+                "examples/{file} is no YAML that the suite would apply"
+            );
         }
     }
 }
@@ -246,16 +368,29 @@ fn links_resolve() {
             }
             let path = link.split('#').next().unwrap();
             let target = page.parent().unwrap().join(path);
-            assert!(target.exists(), "{}: link to {link} leads nowhere", relative(page));
+            assert!(
+                target.exists(),
+                "{}: link to {link} leads nowhere",
+                relative(page)
+            );
         }
     }
 }
 
 fn files_of_docs() -> Vec<PathBuf> {
     let mut pages: Vec<PathBuf> = Vec::new();
-    for dir in [root(), root().join("docs"), root().join("docs/decisions"), root().join("docs/states")] {
+    for dir in [
+        root(),
+        root().join("docs"),
+        root().join("docs/decisions"),
+        root().join("docs/states"),
+    ] {
         let entries = fs::read_dir(&dir).into_iter().flatten().flatten();
-        pages.extend(entries.map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "md")));
+        pages.extend(
+            entries
+                .map(|e| e.path())
+                .filter(|p| p.extension().is_some_and(|e| e == "md")),
+        );
     }
     pages.sort();
     pages

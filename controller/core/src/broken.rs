@@ -13,3 +13,9 @@ macro_rules! broken {
         }
     }};
 }
+
+/// Whether drivers, too, are to send a refused password again (`mutant::Mutant::RetryPassword`): they have a memory
+/// of their own for what a BMC refused.
+pub fn password_is_retried() -> bool {
+    broken!(RetryPassword)
+}

@@ -24,6 +24,7 @@ pub mod provider;
 pub mod restore;
 pub mod write;
 
+pub use broken::password_is_retried;
 pub use moment::{Jitter, Moment};
 pub use observed::{Ignorance, Observed};
 pub use write::{Change, ObjectRef, ObjectWrite};

@@ -223,17 +223,13 @@ impl AgentVault for MemVault {
 }
 
 /// Ends its task with itself.
-pub(crate) struct Running(tokio::task::JoinHandle<()>);
+pub(crate) struct Running(#[expect(dead_code, reason = "it is held to be dropped")] tokio::task::JoinSet<()>);
 
 impl Running {
     pub(crate) fn of(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Running(tokio::spawn(work))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.abort();
+        let mut tasks = tokio::task::JoinSet::new();
+        tasks.spawn(work);
+        Running(tasks)
     }
 }
 

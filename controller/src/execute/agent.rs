@@ -54,9 +54,27 @@ struct Entry {
 }
 
 impl AgentDesk {
-    pub fn new(boot: BootServices, store: Arc<Store>, queue: Queue, clock: Clock, leadership: Leadership, tasks: Tasks) -> Self {
-        let shared = Shared { boot, store, queue, clock, leadership, failed: Mutex::default() };
-        AgentDesk { shared: Arc::new(shared), tasks, workers: Arc::default() }
+    pub fn new(
+        boot: BootServices,
+        store: Arc<Store>,
+        queue: Queue,
+        clock: Clock,
+        leadership: Leadership,
+        tasks: Tasks,
+    ) -> Self {
+        let shared = Shared {
+            boot,
+            store,
+            queue,
+            clock,
+            leadership,
+            failed: Mutex::default(),
+        };
+        AgentDesk {
+            shared: Arc::new(shared),
+            tasks,
+            workers: Arc::default(),
+        }
     }
 
     pub fn order(&self, host: &Key, task: AgentTask) {
@@ -82,11 +100,19 @@ impl AgentDesk {
     }
 
     pub fn forget(&self, host: &Key) {
-        let gone = self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+        let gone = self
+            .workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(host);
         if let Some(entry) = gone {
             entry.stop.cancel();
         }
-        self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+        self.shared
+            .failed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(host);
     }
 
     fn worker(&self, host: &Key) -> Arc<Worker<AgentTask>> {
@@ -96,7 +122,10 @@ impl AgentDesk {
         }
         let worker = Worker::new();
         let stop = CancellationToken::new();
-        let device = AgentDevice { host: host.clone(), shared: self.shared.clone() };
+        let device = AgentDevice {
+            host: host.clone(),
+            shared: self.shared.clone(),
+        };
         let (work, until) = (worker.clone().run(device), stop.clone());
         let span = tracing::info_span!("agent", host = %host);
         self.tasks.spawn(
@@ -106,7 +135,13 @@ impl AgentDesk {
             }
             .instrument(span),
         );
-        workers.insert(host.clone(), Entry { worker: worker.clone(), stop });
+        workers.insert(
+            host.clone(),
+            Entry {
+                worker: worker.clone(),
+                stop,
+            },
+        );
         worker
     }
 }
@@ -124,14 +159,22 @@ enum NotGiven {
 
 impl AgentDevice {
     async fn give(&self, task: &AgentTask) -> Result<(), NotGiven> {
-        let drive_error = |message| NotGiven::Ever { kind: "ConfigDriveUnavailable", message };
+        let drive_error = |message| NotGiven::Ever {
+            kind: "ConfigDriveUnavailable",
+            message,
+        };
         let payload = self.payload(&task.job).await.map_err(drive_error)?;
         let given = self.shared.boot.ensure_agent(&self.host, task, payload).await;
         given.map(drop).map_err(|error| {
-            let cause = std::error::Error::source(&error).map(|e| format!(": {e}")).unwrap_or_default();
+            let cause = std::error::Error::source(&error)
+                .map(|e| format!(": {e}"))
+                .unwrap_or_default();
             let message = format!("{error}{cause}");
             match error.retry() {
-                Retry::Never => NotGiven::Ever { kind: "AgentRefused", message },
+                Retry::Never => NotGiven::Ever {
+                    kind: "AgentRefused",
+                    message,
+                },
                 Retry::Soon | Retry::Backoff => NotGiven::Yet(message),
             }
         })
@@ -139,8 +182,21 @@ impl AgentDevice {
 
     /// The config drive, made of the Secrets that the host names.
     async fn payload(&self, job: &AgentJob) -> Result<Payload, String> {
-        let AgentJob::Write { user_data, network_data, meta_data, .. } = job else { return Ok(Payload::default()) };
-        let host = self.shared.store.hosts.get(&self.host).ok_or("the host is gone")?;
+        let AgentJob::Write {
+            user_data,
+            network_data,
+            meta_data,
+            ..
+        } = job
+        else {
+            return Ok(Payload::default());
+        };
+        let host = self
+            .shared
+            .store
+            .hosts
+            .get(&self.host)
+            .ok_or("the host is gone")?;
         let contents = DriveContents {
             user_data: self.read(user_data.as_ref(), "userData").await?,
             network_data: self.read_text(network_data.as_ref(), "networkData").await?,
@@ -151,21 +207,38 @@ impl AgentDevice {
             name: self.host.name.clone(),
             uid: host.uid().unwrap_or_default(),
         };
-        let drive = ConfigDrive::build(&named, &contents, self.shared.clock.now()).map_err(|e| e.to_string())?;
-        Ok(Payload { config_drive: Some(drive) })
+        let drive =
+            ConfigDrive::build(&named, &contents, self.shared.clock.now()).map_err(|e| e.to_string())?;
+        Ok(Payload {
+            config_drive: Some(drive),
+        })
     }
 
-    async fn read_text(&self, reference: Option<&SecretReference>, key: &str) -> Result<Option<String>, String> {
+    async fn read_text(
+        &self,
+        reference: Option<&SecretReference>,
+        key: &str,
+    ) -> Result<Option<String>, String> {
         let bytes = self.read(reference, key).await?;
-        bytes.map(|b| String::from_utf8(b).map_err(|_| format!("key {key:?} of spec.{key}'s Secret is not text"))).transpose()
+        bytes
+            .map(|b| {
+                String::from_utf8(b).map_err(|_| format!("key {key:?} of spec.{key}'s Secret is not text"))
+            })
+            .transpose()
     }
 
     /// `key`, else `value`, of the Secret; Metal3's rule.
     async fn read(&self, reference: Option<&SecretReference>, key: &str) -> Result<Option<Vec<u8>>, String> {
-        let Some(name) = reference.and_then(|r| r.name()) else { return Ok(None) };
+        let Some(name) = reference.and_then(|r| r.name()) else {
+            return Ok(None);
+        };
         let api: Api<Secret> = Api::namespaced(self.shared.store.client.clone(), &self.host.namespace);
-        let secret = api.get_opt(name).await.map_err(|e| format!("Secret {name} can't be read: {e}"))?;
-        let secret = secret.ok_or_else(|| format!("spec.{key} names Secret {name}, which does not exist: create it"))?;
+        let secret = api
+            .get_opt(name)
+            .await
+            .map_err(|e| format!("Secret {name} can't be read: {e}"))?;
+        let secret = secret
+            .ok_or_else(|| format!("spec.{key} names Secret {name}, which does not exist: create it"))?;
         let data = secret.data.unwrap_or_default();
         match data.get(key).or_else(|| data.get("value")) {
             Some(bytes) => Ok(Some(bytes.0.clone())),
@@ -181,23 +254,44 @@ impl Device for AgentDevice {
 
     async fn ensure(&mut self, task: AgentTask) {
         if !self.shared.leadership.outlives(Instant::now() + ORDER_WITHIN) {
-            tracing::warn!(intent = task.operation, "lease too short for this job; left to the next leader");
+            tracing::warn!(
+                intent = task.operation,
+                "lease too short for this job; left to the next leader"
+            );
             tokio::time::sleep(AGAIN_AFTER).await;
             return;
         }
-        let late = || NotGiven::Yet(format!("the agent did not answer within {} s", ORDER_WITHIN.as_secs()));
-        let outcome = tokio::time::timeout(ORDER_WITHIN, self.give(&task)).await.unwrap_or_else(|_| Err(late()));
+        let late = || {
+            NotGiven::Yet(format!(
+                "the agent did not answer within {} s",
+                ORDER_WITHIN.as_secs()
+            ))
+        };
+        let outcome = tokio::time::timeout(ORDER_WITHIN, self.give(&task))
+            .await
+            .unwrap_or_else(|_| Err(late()));
         let failed = match outcome {
             Ok(()) => None,
             Err(NotGiven::Yet(why)) => {
-                tracing::warn!(intent = task.operation, error = why, "job not given; trying again");
+                tracing::warn!(
+                    intent = task.operation,
+                    error = why,
+                    "job not given; trying again"
+                );
                 tokio::time::sleep(AGAIN_AFTER).await;
                 None
             }
             Err(NotGiven::Ever { kind, message }) => {
                 tracing::warn!(intent = task.operation, error = message, "job can't be given");
-                let state = JobState::Failed { kind: kind.into(), message };
-                Some(JobFacts { operation: task.operation, kind: job_kind(&task.job).into(), state })
+                let state = JobState::Failed {
+                    kind: kind.into(),
+                    message,
+                };
+                Some(JobFacts {
+                    operation: task.operation,
+                    kind: job_kind(&task.job).into(),
+                    state,
+                })
             }
         };
         let mut book = self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner);

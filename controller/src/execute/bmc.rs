@@ -18,11 +18,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use steelyard_core::{Ignorance, Observed, host::view::Power, intent::BmcIntent};
-use tokio::{
-    sync::Semaphore,
-    time::Instant,
-};
+use steelyard_core::{Ignorance, Observed, host::view::Power, intent::BmcIntent, password_is_retried};
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -93,11 +90,38 @@ pub struct BmcReach {
 }
 
 impl BmcDesk {
-    pub fn new(reach: BmcReach, facts: Facts, queue: Queue, clock: Clock, leadership: Leadership, tasks: Tasks) -> Self {
-        let BmcReach { net, verified, unverified, timeout, at_once } = reach;
+    pub fn new(
+        reach: BmcReach,
+        facts: Facts,
+        queue: Queue,
+        clock: Clock,
+        leadership: Leadership,
+        tasks: Tasks,
+    ) -> Self {
+        let BmcReach {
+            net,
+            verified,
+            unverified,
+            timeout,
+            at_once,
+        } = reach;
         let budget = Semaphore::new(at_once);
-        let shared = Shared { net, verified, unverified, timeout, budget, facts, queue, clock, leadership };
-        BmcDesk { shared: Arc::new(shared), tasks, workers: Arc::default() }
+        let shared = Shared {
+            net,
+            verified,
+            unverified,
+            timeout,
+            budget,
+            facts,
+            queue,
+            clock,
+            leadership,
+        };
+        BmcDesk {
+            shared: Arc::new(shared),
+            tasks,
+            workers: Arc::default(),
+        }
     }
 
     /// Gives the worker of `host` an order.
@@ -120,7 +144,11 @@ impl BmcDesk {
 
     /// Ends the worker of a host that is no more.
     pub fn forget(&self, host: &Key) {
-        let gone = self.workers.lock().unwrap_or_else(PoisonError::into_inner).remove(host);
+        let gone = self
+            .workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(host);
         if let Some(entry) = gone {
             entry.stop.cancel();
         }
@@ -136,12 +164,33 @@ impl BmcDesk {
         let worker = Worker::new();
         let access = Arc::new(Mutex::new(access));
         let stop = CancellationToken::new();
-        let device = BmcDevice { host: host.clone(), access: access.clone(), client: None, refused: None, accepted: None, power: None, shared: self.shared.clone() };
+        let device = BmcDevice {
+            host: host.clone(),
+            access: access.clone(),
+            client: None,
+            refused: None,
+            accepted: None,
+            power: None,
+            shared: self.shared.clone(),
+        };
         let work = worker.clone().run(device);
         let until = stop.clone();
         let span = tracing::info_span!("bmc", host = %host);
-        self.tasks.spawn("bmc", async move { until.run_until_cancelled(work).await; }.instrument(span));
-        workers.insert(host.clone(), Entry { worker: worker.clone(), access, stop });
+        self.tasks.spawn(
+            "bmc",
+            async move {
+                until.run_until_cancelled(work).await;
+            }
+            .instrument(span),
+        );
+        workers.insert(
+            host.clone(),
+            Entry {
+                worker: worker.clone(),
+                access,
+                stop,
+            },
+        );
         worker
     }
 }
@@ -162,11 +211,15 @@ impl BmcDevice {
     /// The client for the current access, or none if the BMC has refused these very credentials.
     fn client(&mut self) -> Option<&RedfishBmc> {
         let access = self.access.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if self.refused.as_ref() == Some(&access.credentials.version) {
+        if self.refused.as_ref() == Some(&access.credentials.version) && !password_is_retried() {
             return None;
         }
         if self.client.as_ref().is_none_or(|(old, _)| !old.same_as(&access)) {
-            let tls = if access.verify { &self.shared.verified } else { &self.shared.unverified };
+            let tls = if access.verify {
+                &self.shared.verified
+            } else {
+                &self.shared.unverified
+            };
             let bmc = RedfishBmc::new(
                 self.shared.net.clone(),
                 access.address.clone(),
@@ -180,7 +233,11 @@ impl BmcDevice {
     }
 
     fn report(&mut self, fact: Observed<steelyard_core::host::view::BmcFacts>) {
-        if let Observed::Unknown { why: Ignorance::Refused { credentials, .. }, .. } = &fact {
+        if let Observed::Unknown {
+            why: Ignorance::Refused { credentials, .. },
+            ..
+        } = &fact
+        {
             self.refused = Some(credentials.clone());
         }
         self.shared.facts.set_bmc(&self.host, fact);
@@ -193,11 +250,17 @@ impl Device for BmcDevice {
 
     async fn ensure(&mut self, Order(intent): Order) {
         let shared = self.shared.clone();
-        if self.accepted.as_ref().is_some_and(|(last, at)| *last == intent && at.elapsed() < REPEAT_AFTER) {
+        if self
+            .accepted
+            .as_ref()
+            .is_some_and(|(last, at)| *last == intent && at.elapsed() < REPEAT_AFTER)
+        {
             tokio::time::sleep(PACE).await;
             return;
         }
-        let Ok(one) = shared.budget.acquire().await else { return };
+        let Ok(one) = shared.budget.acquire().await else {
+            return;
+        };
         // Fenced: a leader whose term may end before the order has been carried out does nothing.
         let deadline = Instant::now() + shared.timeout;
         if !shared.leadership.outlives(deadline) {
@@ -233,18 +296,26 @@ impl Device for BmcDevice {
 
     async fn observe(&mut self) {
         let shared = self.shared.clone();
-        let Ok(_one) = shared.budget.acquire().await else { return };
+        let Ok(_one) = shared.budget.acquire().await else {
+            return;
+        };
         let Some(client) = self.client() else { return };
         let fact = match client.observe().await {
             Ok(value) => {
                 if self.power.replace(value.power) != Some(value.power) {
                     self.accepted = None;
                 }
-                Observed::Known { value, at: shared.clock.now() }
+                Observed::Known {
+                    value,
+                    at: shared.clock.now(),
+                }
             }
             Err(error) => {
                 tracing::debug!(category = error.category(), error = %error, "the BMC can't be read");
-                Observed::Unknown { since: shared.clock.now(), why: error.ignorance() }
+                Observed::Unknown {
+                    since: shared.clock.now(),
+                    why: error.ignorance(),
+                }
             }
         };
         self.report(fact);

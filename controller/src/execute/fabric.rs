@@ -50,7 +50,13 @@ struct Book {
     by_server: BTreeMap<String, Key>,
     /// Servers whose hosts want to know more than they do, until the next reading.
     asked: BTreeSet<String>,
+    /// The move that the fabric accepted last, per server, and when.
+    accepted: BTreeMap<String, (Attachment, Instant)>,
 }
+
+/// A move that was accepted is not sent again before this: switches take their time, and a decision that still sees
+/// the old network orders the same again.
+const REPEAT_AFTER: Duration = Duration::from_secs(2);
 
 /// What the worker needs of the controller.
 pub struct FabricContext {
@@ -91,8 +97,19 @@ impl FabricDesk {
 
     pub fn order(&self, host: &Key, attachment: Attachment) {
         self.ask(host, &attachment.server);
+        {
+            let book = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            let last = book.accepted.get(&attachment.server);
+            // The look that was asked for with this order tells how far it is.
+            if last.is_some_and(|(order, at)| *order == attachment && at.elapsed() < REPEAT_AFTER) {
+                return;
+            }
+        }
         let moves = BTreeMap::from([(attachment.server.clone(), attachment)]);
-        self.worker.order::<FabricDevice>(Changes { moves, ..Changes::default() });
+        self.worker.order::<FabricDevice>(Changes {
+            moves,
+            ..Changes::default()
+        });
     }
 
     /// The last decision about this server wants no move: one that waits is older.
@@ -117,19 +134,26 @@ impl FabricDesk {
         if book.by_server.get(&host.name) == Some(host) {
             book.by_server.remove(&host.name);
             book.asked.remove(&host.name);
+            book.accepted.remove(&host.name);
         }
     }
 
     /// The network shall be there. One that was refused a moment ago rests; whoever waits for it is woken then.
     pub fn make(&self, network: NetworkName) {
         if !self.facts.network_rests(&network.name, self.clock.now()) {
-            self.worker.order::<FabricDevice>(Changes { make: BTreeSet::from([network]), ..Changes::default() });
+            self.worker.order::<FabricDevice>(Changes {
+                make: BTreeSet::from([network]),
+                ..Changes::default()
+            });
         }
     }
 
     /// The network shall not be there, if it was ours and nobody is in it.
     pub fn remove(&self, network: String) {
-        self.worker.order::<FabricDevice>(Changes { remove: BTreeSet::from([network]), ..Changes::default() });
+        self.worker.order::<FabricDevice>(Changes {
+            remove: BTreeSet::from([network]),
+            ..Changes::default()
+        });
     }
 
     fn ask(&self, host: &Key, server: &str) {
@@ -163,17 +187,23 @@ impl FabricDevice {
 
     fn tell(&mut self, news: &FabricNews) {
         self.tell_hosts(news);
-        self.awaited.retain(|network| self.context.facts.network(network).known().is_none());
-        let due = !self.awaited.is_empty() && self.told.is_none_or(|told| told.elapsed() >= Self::refusal_stands());
+        self.awaited
+            .retain(|network| self.context.facts.network(network).known().is_none());
+        let now = self.context.clock.now();
+        let rests = |network: &String| self.context.facts.network_rests(network, now);
+        let rested = self
+            .told
+            .is_none_or(|told| told.elapsed() >= Self::refusal_stands());
+        let due = rested && !self.awaited.iter().all(rests);
+        if due {
+            // Whoever still waits orders again.
+            self.awaited.retain(rests);
+        }
         if news.networks || self.refused || due {
             // What a claim waits for may be a network's gateway.
             self.context.store.wake_waiting();
             self.told = Some(Instant::now());
             self.refused = false;
-        }
-        if due {
-            // Whoever still waits orders again.
-            self.awaited.clear();
         }
         // A refusal ends with the first reading after its time.
         if !self.awaited.is_empty() || self.context.facts.fabric_refuses() {
@@ -187,7 +217,9 @@ impl FabricDevice {
     fn tell_hosts(&self, news: &FabricNews) {
         let mut book = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
         let asked = std::mem::take(&mut book.asked);
-        let unsettled = asked.into_iter().filter(|server| !self.context.facts.fabric_settled(server));
+        let unsettled = asked
+            .into_iter()
+            .filter(|server| !self.context.facts.fabric_settled(server));
         let mut concerned: BTreeSet<String> = unsettled.chain(news.servers.iter().cloned()).collect();
         if news.all {
             concerned.extend(book.by_server.keys().cloned());
@@ -206,10 +238,17 @@ impl FabricDevice {
                 Err(_) => Some(self.late()),
             };
             if let Some(error) = &refused {
-                tracing::warn!(network = network.name, error, "the fabric did not make the network");
+                tracing::warn!(
+                    network = network.name,
+                    error,
+                    "the fabric did not make the network"
+                );
             }
             self.awaited.insert(network.name.clone());
-            self.refused |= self.context.facts.network_made(&network.name, self.context.clock.now(), refused);
+            self.refused |= self
+                .context
+                .facts
+                .network_made(&network.name, self.context.clock.now(), refused);
         }
         self.removing.extend(changes.remove.iter().cloned());
         self.remove_networks(deadline).await;
@@ -223,8 +262,14 @@ impl FabricDevice {
                     self.removing.remove(&network);
                 }
                 Ok(Ok(false)) => tracing::debug!(network, "the network is still in use"),
-                Ok(Err(error)) => tracing::warn!(network, error = %error, "the fabric did not delete the network"),
-                Err(_) => tracing::warn!(network, error = self.late(), "the fabric did not delete the network"),
+                Ok(Err(error)) => {
+                    tracing::warn!(network, error = %error, "the fabric did not delete the network")
+                }
+                Err(_) => tracing::warn!(
+                    network,
+                    error = self.late(),
+                    "the fabric did not delete the network"
+                ),
             }
         }
     }
@@ -239,7 +284,12 @@ impl FabricDevice {
                 Err(_) => Some(self.late()),
             };
             match error {
-                None => self.context.facts.fabric_accepted(server, now),
+                None => {
+                    self.context.facts.fabric_accepted(server, now);
+                    let mut book = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+                    book.accepted
+                        .insert(server.clone(), (moves[server].clone(), Instant::now()));
+                }
                 Some(error) => {
                     tracing::warn!(port = server, error, "the fabric did not take the move");
                     self.context.facts.fabric_refused(server, now, error);
@@ -250,7 +300,10 @@ impl FabricDevice {
 
     fn late(&self) -> String {
         let seconds = self.context.timeout.as_secs();
-        format!("the fabric's management at {} did not finish within {seconds} s", self.netris.url())
+        format!(
+            "the fabric's management at {} did not finish within {seconds} s",
+            self.netris.url()
+        )
     }
 
     /// Until when an order must be done, if our term is certain to last so long.
@@ -286,10 +339,16 @@ impl Device for FabricDevice {
         // A reading is as old as its beginning.
         let at = self.context.clock.now();
         let fact = match self.netris.observe().await {
-            Ok(snapshot) => Observed::Known { value: Arc::new(snapshot), at },
+            Ok(snapshot) => Observed::Known {
+                value: Arc::new(snapshot),
+                at,
+            },
             Err(error) => {
                 tracing::warn!(category = error.category(), error = %error, "the fabric can't be read");
-                Observed::Unknown { since: at, why: Ignorance::Unreachable(error.to_string()) }
+                Observed::Unknown {
+                    since: at,
+                    why: Ignorance::Unreachable(error.to_string()),
+                }
             }
         };
         let news = self.context.facts.set_fabric(fact);
@@ -300,7 +359,9 @@ impl Device for FabricDevice {
         for network in &newer.make {
             waiting.remove.remove(&network.name);
         }
-        waiting.make.retain(|network| !newer.remove.contains(&network.name));
+        waiting
+            .make
+            .retain(|network| !newer.remove.contains(&network.name));
         waiting.make.extend(newer.make);
         waiting.remove.extend(newer.remove);
         waiting.moves.extend(newer.moves);

@@ -6,8 +6,9 @@ use crate::{
     secret::Secret,
     store::Store,
     tenant::{
-        TENANT_PATIENCE, Tenants, TicketOffice, within,
+        TENANT_PATIENCE, Tenants, TicketOffice,
         user_data::{self, NetworkFacts, TemplateValues},
+        within,
     },
     world::{Clock, Dice},
 };
@@ -63,21 +64,27 @@ impl Renderer {
     }
 
     async fn try_render(&self, claim: &NodeClaim, plan: &RenderPlan) -> Result<(), String> {
-        let host = self.store.hosts.get(&Key::new(plan.host.namespace.clone(), plan.host.name.clone()));
+        let host = self
+            .store
+            .hosts
+            .get(&Key::new(plan.host.namespace.clone(), plan.host.name.clone()));
         let host = host.ok_or_else(|| format!("host {} is gone", plan.host.name))?;
         let join = self.join_command(claim, plan).await?;
         let rendered = self.texts(claim, plan, &host, join)?;
-        let user = rendered.user_data.reveal();
-        self.apply(claim, plan, &plan.user_data_secret, secret::USER_DATA, user).await?;
         if let (Some(name), Some(text)) = (&plan.network_data_secret, &rendered.network_data) {
             self.apply(claim, plan, name, secret::NETWORK_DATA, text).await?;
         }
-        Ok(())
+        // Last: after a crash it is the one that `made_for` looks at, so it says that both are there.
+        let user = rendered.user_data.reveal();
+        self.apply(claim, plan, &plan.user_data_secret, secret::USER_DATA, user)
+            .await
     }
 
     /// The command with a fresh or still good token; a machine without a tenant has none.
     async fn join_command(&self, claim: &NodeClaim, plan: &RenderPlan) -> Result<Vec<Secret>, String> {
-        let Some(tenant) = &plan.tenant else { return Ok(Vec::new()) };
+        let Some(tenant) = &plan.tenant else {
+            return Ok(Vec::new());
+        };
         let namespace = claim.namespace().unwrap_or_default();
         let cluster = self.tenants.get(&Key::new(namespace, tenant.clone()));
         let cluster = cluster.ok_or_else(|| format!("tenant {tenant} can't be reached yet"))?;
@@ -86,10 +93,19 @@ impl Renderer {
         let issue = office.issue(&claim, self.clock.now(), self.ticket_validity, &self.dice);
         let ticket = within(TENANT_PATIENCE, issue).await;
         let ticket = ticket.map_err(|e| format!("tenant {tenant} gives no join token: {e}"))?;
-        Ok(vec![user_data::join_command(&self.join_endpoint, &ticket.token())])
+        Ok(vec![user_data::join_command(
+            &self.join_endpoint,
+            &ticket.token(),
+        )])
     }
 
-    fn texts(&self, claim: &NodeClaim, plan: &RenderPlan, host: &BareMetalHost, join: Vec<Secret>) -> Result<Rendered, String> {
+    fn texts(
+        &self,
+        claim: &NodeClaim,
+        plan: &RenderPlan,
+        host: &BareMetalHost,
+        join: Vec<Secret>,
+    ) -> Result<Rendered, String> {
         let keys = self.ssh_keys(plan)?;
         let values = values(claim, plan, host, &keys);
         let own = plan.properties.get(property::USER_DATA);
@@ -103,27 +119,61 @@ impl Renderer {
             }
             (None, None) => ("user data".to_owned(), None),
         };
-        let user_data = user_data::cloud_config(&from, base.as_deref(), &keys, &join).map_err(|e| e.to_string())?;
-        Ok(Rendered { user_data, network_data: self.network_data(plan, host, &values)? })
+        let user_data =
+            user_data::cloud_config(&from, base.as_deref(), &keys, &join).map_err(|e| e.to_string())?;
+        Ok(Rendered {
+            user_data,
+            network_data: self.network_data(plan, host, &values)?,
+        })
     }
 
-    fn network_data(&self, plan: &RenderPlan, host: &BareMetalHost, values: &TemplateValues) -> Result<Option<String>, String> {
+    fn network_data(
+        &self,
+        plan: &RenderPlan,
+        host: &BareMetalHost,
+        values: &TemplateValues,
+    ) -> Result<Option<String>, String> {
         if let Some(text) = plan.properties.get(property::NETWORK_DATA) {
             let from = format!("property {}", property::NETWORK_DATA);
-            return user_data::check_network_data(&from, text).map(Some).map_err(|e| e.to_string());
+            return user_data::check_network_data(&from, text)
+                .map(Some)
+                .map_err(|e| e.to_string());
         }
         if let Some(template) = self.template(plan, property::NETWORK_DATA_TEMPLATE)? {
-            let (from, text) = field(&template, "networkDataTemplate", &template.spec.network_data_template)?;
+            let (from, text) = field(
+                &template,
+                "networkDataTemplate",
+                &template.spec.network_data_template,
+            )?;
             let text = user_data::render(&from, text, values).map_err(|e| e.to_string())?;
-            return user_data::check_network_data(&from, &text).map(Some).map_err(|e| e.to_string());
+            return user_data::check_network_data(&from, &text)
+                .map(Some)
+                .map_err(|e| e.to_string());
         }
-        let Some(address) = &plan.address else { return Ok(None) };
-        let net: Ipv4Net = address.address.parse().map_err(|_| format!("address {:?} is no CIDR", address.address))?;
-        let mac = host.spec.boot_mac_address.clone().ok_or("the host has no spec.bootMACAddress")?;
+        let Some(address) = &plan.address else {
+            return Ok(None);
+        };
+        let net: Ipv4Net = address
+            .address
+            .parse()
+            .map_err(|_| format!("address {:?} is no CIDR", address.address))?;
+        let mac = host
+            .spec
+            .boot_mac_address
+            .clone()
+            .ok_or("the host has no spec.bootMACAddress")?;
         let gateway = address.gateway.as_deref().and_then(|g| g.parse().ok());
         let dns = plan.properties.get(property::DNS_SERVERS).unwrap_or_default();
-        let dns = dns.split(',').filter_map(|d| d.trim().parse::<Ipv4Addr>().ok()).collect();
-        Ok(Some(user_data::network_data(&NetworkFacts { mac, address: net, gateway, dns })))
+        let dns = dns
+            .split(',')
+            .filter_map(|d| d.trim().parse::<Ipv4Addr>().ok())
+            .collect();
+        Ok(Some(user_data::network_data(&NetworkFacts {
+            mac,
+            address: net,
+            gateway,
+            dns,
+        })))
     }
 
     fn ssh_keys(&self, plan: &RenderPlan) -> Result<Vec<String>, String> {
@@ -135,7 +185,10 @@ impl Renderer {
             .map(|name| {
                 let key = self.store.ssh_keys.get(&Key::new("", name));
                 let key = key.ok_or_else(|| {
-                    format!("property {} names SSHKey {name}, which does not exist: create it", property::SSH_KEYS)
+                    format!(
+                        "property {} names SSHKey {name}, which does not exist: create it",
+                        property::SSH_KEYS
+                    )
                 })?;
                 Ok(key.spec.public_key.trim().to_owned())
             })
@@ -143,13 +196,24 @@ impl Renderer {
     }
 
     fn template(&self, plan: &RenderPlan, which: &str) -> Result<Option<Arc<MachineConfigTemplate>>, String> {
-        let Some(name) = plan.properties.get(which) else { return Ok(None) };
+        let Some(name) = plan.properties.get(which) else {
+            return Ok(None);
+        };
         let found = self.store.templates.get(&Key::new("", name));
-        let missing = || format!("property {which} names MachineConfigTemplate {name}, which does not exist: create it");
+        let missing = || {
+            format!("property {which} names MachineConfigTemplate {name}, which does not exist: create it")
+        };
         found.ok_or_else(missing).map(Some)
     }
 
-    async fn apply(&self, claim: &NodeClaim, plan: &RenderPlan, name: &str, key: &str, text: &str) -> Result<(), String> {
+    async fn apply(
+        &self,
+        claim: &NodeClaim,
+        plan: &RenderPlan,
+        name: &str,
+        key: &str,
+        text: &str,
+    ) -> Result<(), String> {
         let namespace = &plan.host.namespace;
         let object = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
@@ -165,13 +229,19 @@ impl Renderer {
         });
         let api: Api<KubeSecret> = Api::namespaced(self.store.client.clone(), namespace);
         let params = PatchParams::apply(crate::store::FIELD_MANAGER).force();
-        api.patch(name, &params, &Patch::Apply(object)).await.map_err(|e| format!("Secret {name} can't be written: {e}"))?;
+        api.patch(name, &params, &Patch::Apply(object))
+            .await
+            .map_err(|e| format!("Secret {name} can't be written: {e}"))?;
         Ok(())
     }
 }
 
 /// The text of a template's field, and what to call it in errors.
-fn field<'a>(template: &MachineConfigTemplate, name: &str, text: &'a str) -> Result<(String, &'a str), String> {
+fn field<'a>(
+    template: &MachineConfigTemplate,
+    name: &str,
+    text: &'a str,
+) -> Result<(String, &'a str), String> {
     let from = format!("MachineConfigTemplate {}, {name}", template.name_any());
     if text.is_empty() {
         return Err(format!("{from} is not set"));
@@ -192,6 +262,9 @@ fn values(claim: &NodeClaim, plan: &RenderPlan, host: &BareMetalHost, keys: &[St
         allocated_ip: net.map(|n| n.addr()),
         prefix_length: net.map(|n| n.prefix_len()),
         netmask: net.map(|n| n.netmask()),
-        gateway: plan.address.as_ref().and_then(|a| a.gateway.as_deref()?.parse().ok()),
+        gateway: plan
+            .address
+            .as_ref()
+            .and_then(|a| a.gateway.as_deref()?.parse().ok()),
     }
 }

@@ -37,7 +37,13 @@ struct Book<O> {
 
 impl<O: Clone + Send + 'static> Worker<O> {
     pub fn new() -> Arc<Self> {
-        Arc::new(Worker { book: Mutex::new(Book { order: None, look_at: None }), changed: Notify::new() })
+        Arc::new(Worker {
+            book: Mutex::new(Book {
+                order: None,
+                look_at: None,
+            }),
+            changed: Notify::new(),
+        })
     }
 
     fn book(&self) -> MutexGuard<'_, Book<O>> {

@@ -20,14 +20,23 @@ pub struct FabricSnapshot {
 #[derive(Debug, thiserror::Error)]
 pub enum FabricError {
     #[error("the fabric's management at {url}: {source}")]
-    Http { url: String, source: crate::http_client::HttpError },
+    Http {
+        url: String,
+        source: crate::http_client::HttpError,
+    },
     #[error("the fabric's management at {url} refuses user {user:?}: check the Secret of the fabric")]
     Unauthorized { url: String, user: String },
     #[error("the fabric's management at {url} refuses {what}: {message}")]
-    Refused { url: String, what: String, message: String },
+    Refused {
+        url: String,
+        what: String,
+        message: String,
+    },
     #[error("the fabric's management at {url} answers {what} with something that is no Netris answer: {why}")]
     Unreadable { url: String, what: String, why: String },
-    #[error("the fabric has no server cluster template {0:?}: make it, or name another with --tenant-template")]
+    #[error(
+        "the fabric has no server cluster template {0:?}: make it, or name another with --tenant-template"
+    )]
     NoTemplate(String),
     #[error("the fabric's inventory has no server {0:?}: its name must be that of the BareMetalHost")]
     NoServer(String),

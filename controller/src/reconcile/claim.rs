@@ -48,7 +48,11 @@ impl Engine {
             environments: environments.iter().map(|e| &**e).collect(),
             images: images.iter().map(|i| &**i).collect(),
             hosts: hosts.iter().map(|h| &**h).collect(),
-            addresses: claim::addresses_in_use(claims.iter().map(|c| &**c), hosts.iter().map(|h| &**h), claim),
+            addresses: claim::addresses_in_use(
+                claims.iter().map(|c| &**c),
+                hosts.iter().map(|h| &**h),
+                claim,
+            ),
             tenant: self.tenant_facts(claim),
             fabric: self.fabric.is_some(),
             network: self.network_facts(claim),
@@ -60,10 +64,15 @@ impl Engine {
 
     /// Its own host, if it has one; a claim without looks at all.
     fn hosts_for(&self, key: &Key, claim: &NodeClaim) -> Vec<std::sync::Arc<BareMetalHost>> {
-        let own = self.store.host_of_claim(key).and_then(|host| self.store.hosts.get(&host));
+        let own = self
+            .store
+            .host_of_claim(key)
+            .and_then(|host| self.store.hosts.get(&host));
         match own {
             // Addresses of others are checked until its own is written for good.
-            Some(host) if host.spec.user_data.is_some() || claim.metadata.deletion_timestamp.is_some() => vec![host],
+            Some(host) if host.spec.user_data.is_some() || claim.metadata.deletion_timestamp.is_some() => {
+                vec![host]
+            }
             _ => self.store.hosts.list(),
         }
     }
@@ -71,7 +80,9 @@ impl Engine {
     fn tenant_facts(&self, claim: &NodeClaim) -> Option<TenantFacts> {
         let key = tenant_key(claim)?;
         self.store.tenants.get(&key)?;
-        Some(TenantFacts { reachable: self.tenants.get(&key).is_some() })
+        Some(TenantFacts {
+            reachable: self.tenants.get(&key).is_some(),
+        })
     }
 
     fn network_facts(&self, claim: &NodeClaim) -> Observed<NetworkFacts> {
@@ -84,13 +95,19 @@ impl Engine {
     /// The network that a claim's machine belongs in.
     pub(super) fn network_of(&self, claim: &NodeClaim) -> Option<NetworkName> {
         let network = claim.status.as_ref()?.network.as_ref()?;
-        Some(NetworkName { name: network.name.clone(), create: network.create })
+        Some(NetworkName {
+            name: network.name.clone(),
+            create: network.create,
+        })
     }
 
     pub(super) fn node_facts(&self, claim: &NodeClaim) -> Observed<NodeFacts> {
         let now = self.clock.now();
         match tenant_key(claim).and_then(|t| self.tenants.get(&t)) {
-            Some(cluster) => Observed::Known { value: cluster.node(&claim.name_any()), at: now },
+            Some(cluster) => Observed::Known {
+                value: cluster.node(&claim.name_any()),
+                at: now,
+            },
             None => Observed::not_asked(now),
         }
     }
@@ -99,7 +116,10 @@ impl Engine {
     async fn render_facts(&self, key: &Key, claim: &NodeClaim) -> Observed<RenderFacts> {
         let now = self.clock.now();
         if let Some(facts) = self.rendered.get(key) {
-            return Observed::Known { value: facts, at: now };
+            return Observed::Known {
+                value: facts,
+                at: now,
+            };
         }
         let Some(host) = claim.status.as_ref().and_then(|s| s.bare_metal_host.as_ref()) else {
             return Observed::not_asked(now);
@@ -108,13 +128,23 @@ impl Engine {
         match self.renderer.made_for(&host.namespace, &name).await {
             Ok(facts) => {
                 self.rendered.set(key, facts.clone());
-                Observed::Known { value: facts, at: now }
+                Observed::Known {
+                    value: facts,
+                    at: now,
+                }
             }
-            Err(error) => Observed::Unknown { since: now, why: Ignorance::Unreachable(error.to_string()) },
+            Err(error) => Observed::Unknown {
+                since: now,
+                why: Ignorance::Unreachable(error.to_string()),
+            },
         }
     }
 
-    async fn save_claim(&self, claim: &NodeClaim, decision: &Decision<NodeClaimStatus, ClaimIntent>) -> Result<(), SaveError> {
+    async fn save_claim(
+        &self,
+        claim: &NodeClaim,
+        decision: &Decision<NodeClaimStatus, ClaimIntent>,
+    ) -> Result<(), SaveError> {
         let own = ObjectRef {
             api_version: NodeClaim::API_VERSION,
             kind: NodeClaim::KIND,
@@ -129,7 +159,8 @@ impl Engine {
                 tracing::info!(rule = %decision.rule, waits_for = decision.status.message, "claim goes on");
             }
             current.status = Some(decision.status.clone());
-            let api: Api<NodeClaim> = Api::namespaced(self.store.client.clone(), &claim.namespace().unwrap_or_default());
+            let api: Api<NodeClaim> =
+                Api::namespaced(self.store.client.clone(), &claim.namespace().unwrap_or_default());
             current = match self.saver.status(&api, &current).await {
                 // The last finalizer went with this very decision.
                 Err(SaveError::Conflict { .. }) if is_last_write(&current) => return Ok(()),
@@ -137,7 +168,8 @@ impl Engine {
             };
         }
         if (changed || !decision.writes.is_empty()) && self.store.claims.put(current.clone()) {
-            self.store.claim_changed(&Key::of(claim), Some(claim), Some(&current));
+            self.store
+                .claim_changed(&Key::of(claim), Some(claim), Some(&current));
         }
         for notice in &decision.events {
             self.events.publish(reference(claim), notice);
@@ -160,8 +192,13 @@ impl Engine {
                 let retry = matches!(facts, RenderFacts::Failed { .. });
                 self.rendered.set(key, facts);
                 // What it lacked may come without an event that we see (a tenant that was not up yet).
-                let delay = if retry { super::AFTER_REFUSAL } else { std::time::Duration::ZERO };
-                self.queue.wake_after(crate::queue::Work::Claim(key.clone()), delay);
+                let delay = if retry {
+                    super::AFTER_REFUSAL
+                } else {
+                    std::time::Duration::ZERO
+                };
+                self.queue
+                    .wake_after(crate::queue::Work::Claim(key.clone()), delay);
             }
             ClaimIntent::RemoveNode(removal) => {
                 if let Err(error) = self.remove_node(key, removal).await {
@@ -173,7 +210,9 @@ impl Engine {
 
     async fn remove_node(&self, claim: &Key, removal: &NodeRemoval) -> Result<(), TenantError> {
         let tenant = Key::new(claim.namespace.clone(), removal.tenant.clone());
-        let Some(cluster) = self.tenants.get(&tenant) else { return Ok(()) };
+        let Some(cluster) = self.tenants.get(&tenant) else {
+            return Ok(());
+        };
         let work = async {
             TicketOffice::new(&cluster).withdraw(claim).await?;
             cluster.remove_node(&removal.node, removal.force).await
@@ -188,7 +227,11 @@ fn is_last_write(claim: &NodeClaim) -> bool {
 }
 
 /// The object as the decision's writes left it.
-pub(super) fn parsed<K>(written: Option<kube::api::DynamicObject>, before: &K, own: &ObjectRef) -> Result<K, SaveError>
+pub(super) fn parsed<K>(
+    written: Option<kube::api::DynamicObject>,
+    before: &K,
+    own: &ObjectRef,
+) -> Result<K, SaveError>
 where
     K: kube::Resource + Clone + serde::de::DeserializeOwned,
 {

@@ -57,14 +57,18 @@ impl Engine {
             boot: self.boot.facts(key),
             agent: self.agent_facts(key, &host),
             fabric: self.fabric.as_ref().map(|_| self.facts.fabric(&key.name)),
-            node: holder.as_deref().map_or(Observed::not_asked(self.clock.now()), |c| self.node_facts(c)),
+            node: holder
+                .as_deref()
+                .map_or(Observed::not_asked(self.clock.now()), |c| self.node_facts(c)),
             image: match &host.spec.image {
                 Some(image) => self.images.facts(image),
                 None => Observed::not_asked(self.clock.now()),
             },
             hardware_data: hardware.as_deref(),
             boot_address: self.boot_address(key, &host),
-            slots: Slots { free: self.store.busy_others(key) < self.site.max_busy },
+            slots: Slots {
+                free: self.store.busy_others(key) < self.site.max_busy,
+            },
         };
         let decision = host::decide(&view, &self.policy, self.moment());
         tracing::debug!(rule = %decision.rule, intents = decision.intents.len(), "decided");
@@ -76,7 +80,9 @@ impl Engine {
     /// A host whose claim is gone without having given it back is asked back in its stead. Asked of the API
     /// server: a cache that lags must not take a machine from somebody.
     async fn free_orphan(&self, host: &BareMetalHost) -> Result<Option<Instant>, SaveError> {
-        let Some(consumer) = index::claim_of(host) else { return Ok(None) };
+        let Some(consumer) = index::claim_of(host) else {
+            return Ok(None);
+        };
         if self.store.claims.get(&consumer).is_some() {
             return Ok(None);
         }
@@ -90,13 +96,16 @@ impl Engine {
                 return Ok(None);
             }
         }
-        let Some(write) = claim::free_orphan(host) else { return Ok(None) };
+        let Some(write) = claim::free_orphan(host) else {
+            return Ok(None);
+        };
         tracing::warn!(claim = %consumer, "the claim is gone; the host is asked back");
         let own = own_ref(host);
         let written = self.saver.write(&[write], &own).await?;
         let current = super::claim::parsed(written, host, &own)?;
         if self.store.hosts.put(current.clone()) {
-            self.store.host_changed(&Key::of(host), Some(host), Some(&current));
+            self.store
+                .host_changed(&Key::of(host), Some(host), Some(&current));
         }
         Ok(Some(Instant::now()))
     }
@@ -111,9 +120,10 @@ impl Engine {
     fn bmc_facts(&self, key: &Key, host: &BareMetalHost) -> Observed<BmcFacts> {
         let address = host.spec.bmc.as_ref().map(|bmc| BmcAddress::parse(&bmc.address));
         match address {
-            Some(Err(error)) => {
-                Observed::Unknown { since: self.clock.now(), why: Ignorance::Unreadable(error.to_string()) }
-            }
+            Some(Err(error)) => Observed::Unknown {
+                since: self.clock.now(),
+                why: Ignorance::Unreadable(error.to_string()),
+            },
             _ => self.facts.bmc(key),
         }
     }
@@ -121,7 +131,10 @@ impl Engine {
     /// What the agent says, and what it could not even be told.
     fn agent_facts(&self, key: &Key, host: &BareMetalHost) -> Observed<AgentFacts> {
         let mut agent = self.boot.agent(key);
-        let operation = host.status.as_ref().and_then(|s| s.steelyard.as_ref()?.operation.as_ref());
+        let operation = host
+            .status
+            .as_ref()
+            .and_then(|s| s.steelyard.as_ref()?.operation.as_ref());
         if let Observed::Known { value, .. } = &mut agent
             && value.job.is_none()
             && let Some(operation) = operation
@@ -137,7 +150,13 @@ impl Engine {
         let known = |value| Observed::Known { value, at: now };
         let Some(key) = index::secret_of(host) else {
             let why = "spec.bmc.credentialsName is empty".to_owned();
-            return (known(CredentialFacts::Unusable { secret: String::new(), why }), None);
+            return (
+                known(CredentialFacts::Unusable {
+                    secret: String::new(),
+                    why,
+                }),
+                None,
+            );
         };
         let secret = match self.store.secrets.get(&key) {
             Some(secret) => secret,
@@ -151,30 +170,56 @@ impl Engine {
             },
         };
         let field = |name: &str| {
-            let bytes = secret.data.as_ref().and_then(|d| d.get(name)).map(|b| b.0.clone()).unwrap_or_default();
-            String::from_utf8(bytes).map(|t| t.trim().to_owned()).ok().filter(|t| !t.is_empty())
+            let bytes = secret
+                .data
+                .as_ref()
+                .and_then(|d| d.get(name))
+                .map(|b| b.0.clone())
+                .unwrap_or_default();
+            String::from_utf8(bytes)
+                .map(|t| t.trim().to_owned())
+                .ok()
+                .filter(|t| !t.is_empty())
         };
         let missing = |name: &str| {
             let why = format!("key {name:?} is missing, empty or not text");
-            (known(CredentialFacts::Unusable { secret: key.name.clone(), why }), None)
+            (
+                known(CredentialFacts::Unusable {
+                    secret: key.name.clone(),
+                    why,
+                }),
+                None,
+            )
         };
         let (Some(username), Some(password)) = (field("username"), field("password")) else {
-            return missing(if field("username").is_none() { "username" } else { "password" });
+            return missing(if field("username").is_none() {
+                "username"
+            } else {
+                "password"
+            });
         };
         let version = secret.resource_version().unwrap_or_default();
-        let login = Credentials { username, password: Secret::new(password), version: version.clone() };
+        let login = Credentials {
+            username,
+            password: Secret::new(password),
+            version: version.clone(),
+        };
         (known(CredentialFacts::Version(version)), Some(login))
     }
 
     /// Reads a Secret that we do not watch yet, and labels it so that from now on we do.
     async fn fetch_secret(&self, key: &Key) -> Result<Option<KubeSecret>, kube::Error> {
         let api: Api<KubeSecret> = Api::namespaced(self.store.client.clone(), &key.namespace);
-        let Some(found) = api.get_opt(&key.name).await? else { return Ok(None) };
+        let Some(found) = api.get_opt(&key.name).await? else {
+            return Ok(None);
+        };
         let label = json!({"metadata": {
             "resourceVersion": found.resource_version(),
             "labels": {names::label::ENVIRONMENT: names::label::ENVIRONMENT_BAREMETAL},
         }});
-        let labelled = api.patch(&key.name, &PatchParams::default(), &Patch::Merge(label)).await?;
+        let labelled = api
+            .patch(&key.name, &PatchParams::default(), &Patch::Merge(label))
+            .await?;
         self.store.secrets.put(labelled.clone());
         Ok(Some(labelled))
     }
@@ -200,17 +245,24 @@ impl Engine {
                 Ok(_) => {}
                 Err(_) => {
                     let name = names::annotation::IP_ADDRESS;
-                    return Err(format!("annotation {name}: {text:?} is not an address with a prefix such as 192.168.100.20/24"));
+                    return Err(format!(
+                        "annotation {name}: {text:?} is not an address with a prefix such as 192.168.100.20/24"
+                    ));
                 }
             }
         }
-        let recorded = host.status.as_ref().and_then(|s| s.steelyard.as_ref()?.address.as_ref()?.parse::<Ipv4Net>().ok());
+        let recorded = host
+            .status
+            .as_ref()
+            .and_then(|s| s.steelyard.as_ref()?.address.as_ref()?.parse::<Ipv4Net>().ok());
         if let Some(net) = recorded.filter(fits) {
             return Ok(net);
         }
         let Some(range) = range else {
             let name = names::annotation::IP_ADDRESS;
-            return Err(format!("no address: annotate the host with {name}, or give the controller --provisioning-cidr"));
+            return Err(format!(
+                "no address: annotate the host with {name}, or give the controller --provisioning-cidr"
+            ));
         };
         let taken = self.store.addresses_of_others(key);
         let first = u32::from(range.network()).saturating_add(FIRST_HOST);
@@ -244,7 +296,8 @@ impl Engine {
             current = self.saver.status(&api, &current).await?;
         }
         if (changed || !decision.writes.is_empty()) && self.store.hosts.put(current.clone()) {
-            self.store.host_changed(&Key::of(host), Some(host), Some(&current));
+            self.store
+                .host_changed(&Key::of(host), Some(host), Some(&current));
         }
         for notice in &decision.events {
             self.events.publish(reference(host), notice);
@@ -300,7 +353,8 @@ impl Engine {
         match look.what {
             Question::Bmc => {
                 if let Some(access) = access {
-                    self.bmc.look_at(key, access.clone(), self.due_of(&view.bmc, look));
+                    self.bmc
+                        .look_at(key, access.clone(), self.due_of(&view.bmc, look));
                 }
             }
             // Each look ends in another pass, so the next one must wait its time.
@@ -317,7 +371,10 @@ impl Engine {
 
     fn due_of<T>(&self, fact: &Observed<T>, look: Look) -> Instant {
         match fact {
-            Observed::Unknown { why: Ignorance::NotAsked, .. } => Instant::now(),
+            Observed::Unknown {
+                why: Ignorance::NotAsked,
+                ..
+            } => Instant::now(),
             Observed::Known { at, .. } => self.due(*at, look.within),
             // `since` may be long ago, however often we have looked.
             Observed::Unknown { .. } => self.in_a_while(look),
@@ -332,7 +389,11 @@ impl Engine {
 fn access(host: &BareMetalHost, login: Option<Credentials>) -> Option<BmcAccess> {
     let bmc = host.spec.bmc.as_ref()?;
     let address = BmcAddress::parse(&bmc.address).ok()?;
-    Some(BmcAccess { address, credentials: login?, verify: !bmc.disable_certificate_verification })
+    Some(BmcAccess {
+        address,
+        credentials: login?,
+        verify: !bmc.disable_certificate_verification,
+    })
 }
 
 fn own_ref(host: &BareMetalHost) -> ObjectRef {

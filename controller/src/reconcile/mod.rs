@@ -130,10 +130,26 @@ impl Engine {
 
     async fn pass(&self, work: Work) {
         let result = match &work {
-            Work::Host(key) => self.host(key).instrument(tracing::info_span!("host", host = %key)).await,
-            Work::Claim(key) => self.claim(key).instrument(tracing::info_span!("claim", claim = %key)).await,
-            Work::Provider(key) => self.provider(key).instrument(tracing::info_span!("provider", provider = %key)).await,
-            Work::Tenant(key) => self.tenant(key).instrument(tracing::info_span!("tenant", tenant = %key)).await,
+            Work::Host(key) => {
+                self.host(key)
+                    .instrument(tracing::info_span!("host", host = %key))
+                    .await
+            }
+            Work::Claim(key) => {
+                self.claim(key)
+                    .instrument(tracing::info_span!("claim", claim = %key))
+                    .await
+            }
+            Work::Provider(key) => {
+                self.provider(key)
+                    .instrument(tracing::info_span!("provider", provider = %key))
+                    .await
+            }
+            Work::Tenant(key) => {
+                self.tenant(key)
+                    .instrument(tracing::info_span!("tenant", tenant = %key))
+                    .await
+            }
         };
         let wake = match result {
             Ok(wake) => {
@@ -154,7 +170,10 @@ impl Engine {
     }
 
     fn moment(&self) -> Moment {
-        Moment { now: self.clock.now(), jitter: Jitter(self.dice.roll()) }
+        Moment {
+            now: self.clock.now(),
+            jitter: Jitter(self.dice.roll()),
+        }
     }
 
     fn wake_instant(&self, wake: Wake) -> Option<Instant> {
@@ -166,7 +185,8 @@ impl Engine {
 
     /// When a fact of age `at` must be asked for again to be no older than `within`.
     fn due(&self, at: Timestamp, within: jiff::SignedDuration) -> Instant {
-        self.clock.instant(at.saturating_add(within).unwrap_or(Timestamp::MAX))
+        self.clock
+            .instant(at.saturating_add(within).unwrap_or(Timestamp::MAX))
     }
 }
 
@@ -182,5 +202,8 @@ fn reference<K: kube::Resource<DynamicType = ()>>(object: &K) -> k8s_openapi::ap
 /// The key of the tenant that a claim joins.
 fn tenant_key(claim: &steelyard_api::loft::NodeClaim) -> Option<Key> {
     let tenant = claim.spec.vcluster_ref.clone()?;
-    Some(Key::new(claim.metadata.namespace.clone().unwrap_or_default(), tenant))
+    Some(Key::new(
+        claim.metadata.namespace.clone().unwrap_or_default(),
+        tenant,
+    ))
 }

@@ -12,9 +12,14 @@ use tokio::time::Instant;
 
 impl Engine {
     pub(super) async fn provider(&self, key: &Key) -> Result<Option<Instant>, SaveError> {
-        let Some(found) = self.store.providers.get(key) else { return Ok(None) };
+        let Some(found) = self.store.providers.get(key) else {
+            return Ok(None);
+        };
         let types = self.store.types.list();
-        let view = ProviderView { provider: &found, types: types.iter().map(|t| &**t).collect() };
+        let view = ProviderView {
+            provider: &found,
+            types: types.iter().map(|t| &**t).collect(),
+        };
         let decision = provider::decide(&view, self.moment());
         tracing::debug!(rule = %decision.rule, "decided");
         let own = ObjectRef {
@@ -39,11 +44,18 @@ impl Engine {
     }
 
     /// How many hosts of each of the provider's types there are, and how many are free.
-    async fn count_types(&self, provider: &NodeProvider, types: &[std::sync::Arc<NodeType>]) -> Result<(), SaveError> {
+    async fn count_types(
+        &self,
+        provider: &NodeProvider,
+        types: &[std::sync::Arc<NodeType>],
+    ) -> Result<(), SaveError> {
         let hosts = self.store.hosts.list();
         let hosts: Vec<_> = hosts.iter().map(|h| &**h).collect();
         let name = provider.name_any();
-        for node_type in types.iter().filter(|t| t.spec.provider_ref.as_deref() == Some(name.as_str())) {
+        for node_type in types
+            .iter()
+            .filter(|t| t.spec.provider_ref.as_deref() == Some(name.as_str()))
+        {
             let status = provider::type_status(node_type, Some(provider), &hosts, self.clock.now());
             if node_type.status.as_ref() == Some(&status) {
                 continue;
@@ -60,5 +72,6 @@ impl Engine {
 }
 
 fn is_gone(provider: &NodeProvider) -> bool {
-    provider.metadata.deletion_timestamp.is_some() && provider.metadata.finalizers.iter().flatten().next().is_none()
+    provider.metadata.deletion_timestamp.is_some()
+        && provider.metadata.finalizers.iter().flatten().next().is_none()
 }

@@ -12,14 +12,24 @@ pub struct RenderedBook(Mutex<BTreeMap<Key, RenderFacts>>);
 
 impl RenderedBook {
     pub(super) fn get(&self, claim: &Key) -> Option<RenderFacts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(claim).cloned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(claim)
+            .cloned()
     }
 
     pub(super) fn set(&self, claim: &Key, facts: RenderFacts) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(claim.clone(), facts);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(claim.clone(), facts);
     }
 
     pub(super) fn forget(&self, claim: &Key) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(claim);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(claim);
     }
 }

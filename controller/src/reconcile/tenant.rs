@@ -4,10 +4,7 @@ use super::{Engine, reference};
 use crate::{key::Key, store::SaveError};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, ResourceExt};
-use steelyard_api::{
-    loft::VirtualClusterInstance,
-    names::secret,
-};
+use steelyard_api::{loft::VirtualClusterInstance, names::secret};
 use steelyard_core::{
     ObjectRef,
     claim::vci::{self, TenantView},
@@ -56,7 +53,11 @@ impl Engine {
         }
         let wake = self.wake_instant(decision.wake);
         // A Secret in a namespace that we do not watch: asked for until it is there, then now and then.
-        let again = if reachable { self.site.tenant_poll * 20 } else { self.site.tenant_poll };
+        let again = if reachable {
+            self.site.tenant_poll * 20
+        } else {
+            self.site.tenant_poll
+        };
         let again = Instant::now() + again;
         Ok(Some(wake.map_or(again, |w| w.min(again))))
     }

@@ -61,8 +61,17 @@ impl Engine {
             ca_hash: format!("sha256:{}", cluster.ca_hash),
             node_name: claim.name_any(),
             labels: self.node_labels(&claim),
-            taints: claim.spec.taints.iter().chain(&claim.spec.startup_taints).cloned().collect(),
-            provider_id: self.store.host_of_claim(&ticket.claim).map(|h| format!("metal3://{}/{}", h.namespace, h.name)),
+            taints: claim
+                .spec
+                .taints
+                .iter()
+                .chain(&claim.spec.startup_taints)
+                .cloned()
+                .collect(),
+            provider_id: self
+                .store
+                .host_of_claim(&ticket.claim)
+                .map(|h| format!("metal3://{}/{}", h.namespace, h.name)),
             kubernetes_version: None,
         })
     }
@@ -70,7 +79,11 @@ impl Engine {
     /// What the node is told to say of itself: the built-in properties of its type.
     fn node_labels(&self, claim: &NodeClaim) -> BTreeMap<String, String> {
         let mut labels = BTreeMap::new();
-        let chosen = claim.spec.type_ref.as_ref().and_then(|name| self.store.types.get(&Key::new("", name.clone())));
+        let chosen = claim
+            .spec
+            .type_ref
+            .as_ref()
+            .and_then(|name| self.store.types.get(&Key::new("", name.clone())));
         if let Some(node_type) = chosen {
             let provider = node_type.spec.provider_ref.as_ref();
             let provider = provider.and_then(|p| self.store.providers.get(&Key::new("", p.clone())));

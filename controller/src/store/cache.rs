@@ -33,8 +33,14 @@ const GONE_REMEMBERED: usize = 1024;
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
-        let held = Held { objects: BTreeMap::new(), gone: VecDeque::new() };
-        Cache { held: Mutex::new(held), synced: watch::Sender::new(false) }
+        let held = Held {
+            objects: BTreeMap::new(),
+            gone: VecDeque::new(),
+        };
+        Cache {
+            held: Mutex::new(held),
+            synced: watch::Sender::new(false),
+        }
     }
 }
 
@@ -86,7 +92,14 @@ where
         match held.objects.get(&key) {
             Some(have) if same(have) && !is_newer(&object, have) => return false,
             Some(have) if same(have) => {}
-            _ if object.meta().uid.as_ref().is_some_and(|uid| held.gone.contains(uid)) => return false,
+            _ if object
+                .meta()
+                .uid
+                .as_ref()
+                .is_some_and(|uid| held.gone.contains(uid)) =>
+            {
+                return false;
+            }
             _ => {}
         }
         let before = held.objects.insert(key, Arc::new(object.clone()));
@@ -116,8 +129,13 @@ where
                         self.take(object, &changed);
                     }
                     Ok(Event::InitDone) => {
-                        let gone: Vec<Key> =
-                            self.held().objects.keys().filter(|k| !listed.contains(*k)).cloned().collect();
+                        let gone: Vec<Key> = self
+                            .held()
+                            .objects
+                            .keys()
+                            .filter(|k| !listed.contains(*k))
+                            .cloned()
+                            .collect();
                         for key in gone {
                             self.lose(&key, &changed);
                         }
@@ -169,7 +187,12 @@ impl<K: ResourceExt> Held<K> {
 /// resourceVersions of one kind compare as numbers (KEP-5504: guaranteed since Kubernetes 1.35, true before).
 /// What is no number is taken for newer: better decided twice than never.
 fn is_newer<K: ResourceExt>(object: &K, than: &K) -> bool {
-    let version = |o: &K| o.meta().resource_version.as_deref().and_then(|v| v.parse::<u128>().ok());
+    let version = |o: &K| {
+        o.meta()
+            .resource_version
+            .as_deref()
+            .and_then(|v| v.parse::<u128>().ok())
+    };
     match (version(object), version(than)) {
         (Some(new), Some(old)) => new > old,
         _ => true,

@@ -37,9 +37,21 @@ pub struct Events {
 
 impl Events {
     /// Whoever makes it runs the future, which sends what was published and never ends.
-    pub fn new(client: Client, clock: Clock, instance: String) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub fn new(
+        client: Client,
+        clock: Clock,
+        instance: String,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, published) = mpsc::channel(WAITING);
-        (Events { clock, instance, sender, said: Arc::default() }, send(client, published))
+        (
+            Events {
+                clock,
+                instance,
+                sender,
+                said: Arc::default(),
+            },
+            send(client, published),
+        )
     }
 
     /// Publishes `notice` about `object`. A lost Event is logged and not tried again.
@@ -69,13 +81,19 @@ impl Events {
             first_timestamp: Some(Time(now)),
             last_timestamp: Some(Time(now)),
             count: Some(1),
-            source: Some(EventSource { component: Some(COMPONENT.into()), host: None }),
+            source: Some(EventSource {
+                component: Some(COMPONENT.into()),
+                host: None,
+            }),
             reporting_component: Some(COMPONENT.into()),
             reporting_instance: Some(self.instance.clone()),
             ..Event::default()
         };
         if self.sender.try_send(event).is_err() {
-            tracing::warn!(reason = notice.reason, "too many events wait; this one is dropped");
+            tracing::warn!(
+                reason = notice.reason,
+                "too many events wait; this one is dropped"
+            );
         }
     }
 
@@ -105,7 +123,10 @@ impl Events {
 
 async fn send(client: Client, mut published: mpsc::Receiver<Event>) {
     while let Some(event) = published.recv().await {
-        let api: Api<Event> = Api::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or("default"));
+        let api: Api<Event> = Api::namespaced(
+            client.clone(),
+            event.metadata.namespace.as_deref().unwrap_or("default"),
+        );
         if let Err(error) = api.create(&PostParams::default(), &event).await {
             tracing::warn!(reason = event.reason, error = %error, "event was not taken");
         }

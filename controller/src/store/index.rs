@@ -71,7 +71,10 @@ struct HostLinks {
 
 impl Index {
     fn set_host(&mut self, key: &Key, host: Option<&BareMetalHost>) {
-        let links = host.map(|h| HostLinks { secret: secret_of(h), claim: claim_of(h) });
+        let links = host.map(|h| HostLinks {
+            secret: secret_of(h),
+            claim: claim_of(h),
+        });
         let before = match links {
             Some(links) => self.hosts.insert(key.clone(), links),
             None => self.hosts.remove(key),
@@ -89,7 +92,10 @@ impl Index {
         self.busy.remove(key);
         let Some(host) = host else { return };
         if let Some(secret) = secret_of(host) {
-            self.hosts_by_secret.entry(secret).or_default().insert(key.clone());
+            self.hosts_by_secret
+                .entry(secret)
+                .or_default()
+                .insert(key.clone());
         }
         if let Some(claim) = claim_of(host) {
             self.host_of_claim.insert(claim, key.clone());
@@ -113,7 +119,10 @@ impl Index {
         self.waiting.remove(key);
         let Some(claim) = claim else { return };
         if let Some(tenant) = tenant_of(claim) {
-            self.claims_of_tenant.entry(tenant).or_default().insert(key.clone());
+            self.claims_of_tenant
+                .entry(tenant)
+                .or_default()
+                .insert(key.clone());
         }
         if claim.status.as_ref().is_none_or(|s| s.bare_metal_host.is_none()) {
             self.waiting.insert(key.clone());
@@ -158,22 +167,46 @@ impl Store {
     pub async fn run(self: Arc<Self>) {
         let c = || self.client.clone();
         let every = watcher::Config::default;
-        let labelled = every().labels(&format!("{}={}", names::label::ENVIRONMENT, names::label::ENVIRONMENT_BAREMETAL));
+        let labelled = every().labels(&format!(
+            "{}={}",
+            names::label::ENVIRONMENT,
+            names::label::ENVIRONMENT_BAREMETAL
+        ));
         let s = &self;
         tokio::join!(
-            s.hosts.clone().run(Api::all(c()), every(), |k, old, new| s.host_changed(k, old, new)),
-            s.hardware.clone().run(Api::all(c()), every(), |k, _, _| s.queue.wake(Work::Host(k.clone()))),
-            s.secrets.clone().run(Api::all(c()), labelled, |k, _, _| s.secret_changed(k)),
-            s.claims.clone().run(Api::all(c()), every(), |k, old, new| s.claim_changed(k, old, new)),
+            s.hosts
+                .clone()
+                .run(Api::all(c()), every(), |k, old, new| s.host_changed(k, old, new)),
+            s.hardware.clone().run(Api::all(c()), every(), |k, _, _| s
+                .queue
+                .wake(Work::Host(k.clone()))),
+            s.secrets
+                .clone()
+                .run(Api::all(c()), labelled, |k, _, _| s.secret_changed(k)),
+            s.claims
+                .clone()
+                .run(Api::all(c()), every(), |k, old, new| s.claim_changed(k, old, new)),
             s.providers.clone().run(Api::all(c()), every(), |k, _, _| {
                 s.queue.wake(Work::Provider(k.clone()));
             }),
-            s.types.clone().run(Api::all(c()), every(), |_, old, new| s.type_changed(old, new)),
-            s.tenants.clone().run(Api::all(c()), every(), |k, _, _| s.tenant_changed(k)),
-            s.environments.clone().run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
-            s.images.clone().run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
-            s.ssh_keys.clone().run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
-            s.templates.clone().run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+            s.types
+                .clone()
+                .run(Api::all(c()), every(), |_, old, new| s.type_changed(old, new)),
+            s.tenants
+                .clone()
+                .run(Api::all(c()), every(), |k, _, _| s.tenant_changed(k)),
+            s.environments
+                .clone()
+                .run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+            s.images
+                .clone()
+                .run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+            s.ssh_keys
+                .clone()
+                .run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+            s.templates
+                .clone()
+                .run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
         );
     }
 
@@ -200,7 +233,14 @@ impl Store {
 
     /// Claims that want to join this tenant.
     pub fn claims_of_tenant(&self, tenant: &Key) -> Vec<Arc<NodeClaim>> {
-        let keys: Vec<Key> = self.index().claims_of_tenant.get(tenant).into_iter().flatten().cloned().collect();
+        let keys: Vec<Key> = self
+            .index()
+            .claims_of_tenant
+            .get(tenant)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         keys.iter().filter_map(|k| self.claims.get(k)).collect()
     }
 
@@ -212,7 +252,12 @@ impl Store {
 
     /// Addresses of the provisioning network that other hosts use.
     pub fn addresses_of_others(&self, host: &Key) -> BTreeSet<std::net::Ipv4Addr> {
-        self.index().addresses.iter().filter(|(k, _)| *k != host).map(|(_, a)| a.addr()).collect()
+        self.index()
+            .addresses
+            .iter()
+            .filter(|(k, _)| *k != host)
+            .map(|(_, a)| a.addr())
+            .collect()
     }
 
     /// Takes an address for a host until its own status says so, so that two decisions made at one time
@@ -233,21 +278,35 @@ impl Store {
     pub fn host_changed(&self, key: &Key, old: Option<&BareMetalHost>, new: Option<&BareMetalHost>) {
         self.index().set_host(key, self.hosts.get(key).as_deref());
         self.queue.wake(Work::Host(key.clone()));
-        for claim in [old, new].into_iter().flatten().filter_map(claim_of).collect::<BTreeSet<_>>() {
+        for claim in [old, new]
+            .into_iter()
+            .flatten()
+            .filter_map(claim_of)
+            .collect::<BTreeSet<_>>()
+        {
             self.queue.wake(Work::Claim(claim));
         }
         for provider in self.providers.list() {
-            self.queue.wake_after(Work::Provider(Key::of(&*provider)), COUNT_AFTER);
+            self.queue
+                .wake_after(Work::Provider(Key::of(&*provider)), COUNT_AFTER);
         }
         // A host that has become free may be what a claim waits for.
-        let state = |h: Option<&BareMetalHost>| h.and_then(|h| h.status.as_ref()).map(|s| s.provisioning.state);
+        let state =
+            |h: Option<&BareMetalHost>| h.and_then(|h| h.status.as_ref()).map(|s| s.provisioning.state);
         if state(old) != state(new) || old.is_some_and(|o| claim_of(o).is_some()) {
             self.wake_waiting();
         }
     }
 
     fn secret_changed(&self, key: &Key) {
-        let hosts: Vec<Key> = self.index().hosts_by_secret.get(key).into_iter().flatten().cloned().collect();
+        let hosts: Vec<Key> = self
+            .index()
+            .hosts_by_secret
+            .get(key)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
         for host in hosts {
             self.queue.wake(Work::Host(host));
         }
@@ -263,17 +322,29 @@ impl Store {
         if let Some(host) = host {
             self.queue.wake(Work::Host(host));
         }
-        for tenant in [old, new].into_iter().flatten().filter_map(tenant_of).collect::<BTreeSet<_>>() {
+        for tenant in [old, new]
+            .into_iter()
+            .flatten()
+            .filter_map(tenant_of)
+            .collect::<BTreeSet<_>>()
+        {
             self.queue.wake(Work::Tenant(tenant));
         }
         for provider in self.providers.list() {
-            self.queue.wake_after(Work::Provider(Key::of(&*provider)), COUNT_AFTER);
+            self.queue
+                .wake_after(Work::Provider(Key::of(&*provider)), COUNT_AFTER);
         }
     }
 
     pub fn type_changed(&self, old: Option<&NodeType>, new: Option<&NodeType>) {
-        for provider in [old, new].into_iter().flatten().filter_map(|t| t.spec.provider_ref.clone()).collect::<BTreeSet<_>>() {
-            self.queue.wake_after(Work::Provider(Key::new("", provider)), COUNT_AFTER);
+        for provider in [old, new]
+            .into_iter()
+            .flatten()
+            .filter_map(|t| t.spec.provider_ref.clone())
+            .collect::<BTreeSet<_>>()
+        {
+            self.queue
+                .wake_after(Work::Provider(Key::new("", provider)), COUNT_AFTER);
         }
         // Only what makes a type fit or not; its counts change with every host.
         if old.map(|t| &t.spec) != new.map(|t| &t.spec) {
@@ -299,8 +370,12 @@ pub fn secret_of(host: &BareMetalHost) -> Option<Key> {
 /// The claim that holds a host: its consumer, if that is a NodeClaim.
 pub fn claim_of(host: &BareMetalHost) -> Option<Key> {
     let consumer = host.spec.consumer_ref.as_ref()?;
-    (consumer.kind.as_deref() == Some(NodeClaim::KIND))
-        .then(|| Key::new(consumer.namespace.clone().unwrap_or_default(), consumer.name.clone().unwrap_or_default()))
+    (consumer.kind.as_deref() == Some(NodeClaim::KIND)).then(|| {
+        Key::new(
+            consumer.namespace.clone().unwrap_or_default(),
+            consumer.name.clone().unwrap_or_default(),
+        )
+    })
 }
 
 fn tenant_of(claim: &NodeClaim) -> Option<Key> {
@@ -310,7 +385,11 @@ fn tenant_of(claim: &NodeClaim) -> Option<Key> {
 
 fn address_of(host: &BareMetalHost) -> Option<ipnet::Ipv4Net> {
     let annotated = host.annotations().get(names::annotation::IP_ADDRESS);
-    let recorded = host.status.as_ref().and_then(|s| s.steelyard.as_ref()).and_then(|s| s.address.as_ref());
+    let recorded = host
+        .status
+        .as_ref()
+        .and_then(|s| s.steelyard.as_ref())
+        .and_then(|s| s.address.as_ref());
     annotated.or(recorded)?.parse().ok()
 }
 
@@ -318,6 +397,10 @@ fn is_busy(host: &BareMetalHost) -> bool {
     let state = host.status.as_ref().map(|s| s.provisioning.state);
     matches!(
         state,
-        Some(ProvisioningState::Inspecting | ProvisioningState::Provisioning | ProvisioningState::Deprovisioning)
+        Some(
+            ProvisioningState::Inspecting
+                | ProvisioningState::Provisioning
+                | ProvisioningState::Deprovisioning
+        )
     )
 }

@@ -40,7 +40,11 @@ impl Leadership {
     /// Waits until we lead.
     pub async fn wait(&mut self) {
         // An error means that the election has ended; then we never will.
-        let led = self.0.wait_for(|until| until.is_some_and(|u| u > Instant::now())).await.is_ok();
+        let led = self
+            .0
+            .wait_for(|until| until.is_some_and(|u| u > Instant::now()))
+            .await
+            .is_ok();
         if !led {
             std::future::pending::<()>().await;
         }
@@ -72,7 +76,15 @@ enum Turn {
 impl Election {
     pub fn new(client: Client, config: LeaseConfig, clock: Clock) -> (Self, Leadership) {
         let (until, watched) = watch::channel(None);
-        (Election { client, config, clock, until }, Leadership(watched))
+        (
+            Election {
+                client,
+                config,
+                clock,
+                until,
+            },
+            Leadership(watched),
+        )
     }
 
     fn api(&self) -> Api<Lease> {
@@ -126,15 +138,23 @@ impl Election {
         }
         match tokio::time::timeout(self.config.duration / 3, self.try_release()).await {
             Ok(Ok(())) => tracing::info!(lease = self.config.name, "lease given back"),
-            Ok(Err(error)) => tracing::warn!(lease = self.config.name, error = %error, "lease not given back; it will expire"),
-            Err(_) => tracing::warn!(lease = self.config.name, error = "no answer", "lease not given back; it will expire"),
+            Ok(Err(error)) => {
+                tracing::warn!(lease = self.config.name, error = %error, "lease not given back; it will expire")
+            }
+            Err(_) => tracing::warn!(
+                lease = self.config.name,
+                error = "no answer",
+                "lease not given back; it will expire"
+            ),
         }
     }
 
     async fn try_release(&self) -> Result<(), kube::Error> {
         let api = self.api();
         loop {
-            let Some(mut lease) = api.get_opt(&self.config.name).await? else { return Ok(()) };
+            let Some(mut lease) = api.get_opt(&self.config.name).await? else {
+                return Ok(());
+            };
             let before = lease.spec.take().unwrap_or_default();
             if before.holder_identity.as_deref() != Some(&self.config.identity) {
                 return Ok(());
@@ -146,7 +166,10 @@ impl Election {
                 lease_transitions: before.lease_transitions,
                 ..LeaseSpec::default()
             });
-            if let Turn::Ours = or_contested(api.replace(&self.config.name, &PostParams::default(), &lease).await)? {
+            if let Turn::Ours = or_contested(
+                api.replace(&self.config.name, &PostParams::default(), &lease)
+                    .await,
+            )? {
                 return Ok(());
             }
         }
@@ -170,7 +193,10 @@ impl Election {
             return Ok(Turn::Theirs);
         }
         lease.spec = Some(self.spec(&spec));
-        or_contested(api.replace(&self.config.name, &PostParams::default(), &lease).await)
+        or_contested(
+            api.replace(&self.config.name, &PostParams::default(), &lease)
+                .await,
+        )
     }
 
     fn holds(&self, spec: &LeaseSpec) -> bool {
@@ -187,9 +213,17 @@ impl Election {
         LeaseSpec {
             holder_identity: Some(self.config.identity.clone()),
             lease_duration_seconds: Some(i32::try_from(seconds).unwrap_or(i32::MAX)),
-            acquire_time: before.acquire_time.clone().filter(|_| renewal).or_else(|| Some(now.clone())),
+            acquire_time: before
+                .acquire_time
+                .clone()
+                .filter(|_| renewal)
+                .or_else(|| Some(now.clone())),
             renew_time: Some(now),
-            lease_transitions: Some(if renewal { transitions } else { transitions.saturating_add(1) }),
+            lease_transitions: Some(if renewal {
+                transitions
+            } else {
+                transitions.saturating_add(1)
+            }),
             ..before.clone()
         }
     }
@@ -207,12 +241,25 @@ fn is_free(spec: &LeaseSpec) -> bool {
 }
 
 fn expired(spec: &LeaseSpec, seen: &mut Option<Seen>) -> bool {
-    let record = (spec.holder_identity.clone(), spec.renew_time.clone(), spec.lease_transitions);
-    let duration = Duration::from_secs(spec.lease_duration_seconds.unwrap_or(0).max(0).unsigned_abs().into());
+    let record = (
+        spec.holder_identity.clone(),
+        spec.renew_time.clone(),
+        spec.lease_transitions,
+    );
+    let duration = Duration::from_secs(
+        spec.lease_duration_seconds
+            .unwrap_or(0)
+            .max(0)
+            .unsigned_abs()
+            .into(),
+    );
     match seen {
         Some(s) if s.record == record => s.since.elapsed() > duration,
         _ => {
-            *seen = Some(Seen { record, since: Instant::now() });
+            *seen = Some(Seen {
+                record,
+                since: Instant::now(),
+            });
             false
         }
     }

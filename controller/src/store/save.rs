@@ -18,7 +18,12 @@ pub enum SaveError {
     #[error("{kind} {name} has changed meanwhile")]
     Conflict { kind: String, name: String },
     #[error("the API server refused to {verb} {kind} {name}: {source}")]
-    Refused { verb: &'static str, kind: String, name: String, source: Box<kube::Error> },
+    Refused {
+        verb: &'static str,
+        kind: String,
+        name: String,
+        source: Box<kube::Error>,
+    },
 }
 
 /// The plural of each kind that decisions may write.
@@ -44,11 +49,18 @@ impl Saver {
     }
 
     /// Carries out `writes` in order; the last state of the object `own` (if one of them changed it) is returned.
-    pub async fn write(&self, writes: &[ObjectWrite], own: &ObjectRef) -> Result<Option<DynamicObject>, SaveError> {
+    pub async fn write(
+        &self,
+        writes: &[ObjectWrite],
+        own: &ObjectRef,
+    ) -> Result<Option<DynamicObject>, SaveError> {
         let mut latest: Option<DynamicObject> = None;
         for write in writes {
             let is_own = write.target == *own;
-            let base = latest.as_ref().filter(|_| is_own).and_then(|o| o.metadata.resource_version.clone());
+            let base = latest
+                .as_ref()
+                .filter(|_| is_own)
+                .and_then(|o| o.metadata.resource_version.clone());
             let done = self.write_one(write, base).await?;
             if is_own {
                 latest = done.or(latest);
@@ -58,7 +70,11 @@ impl Saver {
     }
 
     /// `base`: the version that an earlier write of the same decision left behind.
-    async fn write_one(&self, write: &ObjectWrite, base: Option<String>) -> Result<Option<DynamicObject>, SaveError> {
+    async fn write_one(
+        &self,
+        write: &ObjectWrite,
+        base: Option<String>,
+    ) -> Result<Option<DynamicObject>, SaveError> {
         let target = &write.target;
         let api = self.api(target);
         let (verb, result) = match &write.change {
@@ -68,19 +84,37 @@ impl Saver {
             }
             Change::Apply { object } => {
                 let params = PatchParams::apply(FIELD_MANAGER).force();
-                ("apply", api.patch(&target.name, &params, &Patch::Apply(object)).await.map(Some))
+                (
+                    "apply",
+                    api.patch(&target.name, &params, &Patch::Apply(object))
+                        .await
+                        .map(Some),
+                )
             }
-            Change::Merge { resource_version, patch } => {
+            Change::Merge {
+                resource_version,
+                patch,
+            } => {
                 let mut patch = patch.clone();
-                patch["metadata"]["resourceVersion"] = json!(base.unwrap_or_else(|| resource_version.clone()));
-                let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-                ("patch", api.patch(&target.name, &params, &Patch::Merge(patch)).await.map(Some))
+                patch["metadata"]["resourceVersion"] =
+                    json!(base.unwrap_or_else(|| resource_version.clone()));
+                let params = PatchParams {
+                    field_manager: Some(FIELD_MANAGER.into()),
+                    ..PatchParams::default()
+                };
+                (
+                    "patch",
+                    api.patch(&target.name, &params, &Patch::Merge(patch))
+                        .await
+                        .map(Some),
+                )
             }
             Change::Delete { uid } => {
                 let params = DeleteParams {
-                    preconditions: uid
-                        .as_ref()
-                        .map(|uid| Preconditions { uid: Some(uid.clone()), ..Preconditions::default() }),
+                    preconditions: uid.as_ref().map(|uid| Preconditions {
+                        uid: Some(uid.clone()),
+                        ..Preconditions::default()
+                    }),
                     ..DeleteParams::default()
                 };
                 match api.delete(&target.name, &params).await {
@@ -105,9 +139,15 @@ impl Saver {
     }
 
     fn api(&self, target: &ObjectRef) -> Api<DynamicObject> {
-        let (group, version) = target.api_version.split_once('/').unwrap_or(("", target.api_version));
+        let (group, version) = target
+            .api_version
+            .split_once('/')
+            .unwrap_or(("", target.api_version));
         let gvk = GroupVersionKind::gvk(group, version, target.kind);
-        let plural = PLURALS.iter().find(|(kind, _)| *kind == target.kind).map(|(_, plural)| *plural);
+        let plural = PLURALS
+            .iter()
+            .find(|(kind, _)| *kind == target.kind)
+            .map(|(_, plural)| *plural);
         let resource = match plural {
             Some(plural) => ApiResource::from_gvk_with_plural(&gvk, plural),
             None => ApiResource::from_gvk(&gvk),
@@ -120,19 +160,29 @@ impl Saver {
 }
 
 fn post() -> PostParams {
-    PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() }
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PostParams::default()
+    }
 }
 
 fn parse(target: &ObjectRef, object: Value) -> Result<DynamicObject, SaveError> {
-    serde_json::from_value(object).map_err(|e| refused("create", target.kind, &target.name, kube::Error::SerdeError(e)))
+    serde_json::from_value(object)
+        .map_err(|e| refused("create", target.kind, &target.name, kube::Error::SerdeError(e)))
 }
 
 fn refused(verb: &'static str, kind: &str, name: &str, error: kube::Error) -> SaveError {
     match &error {
         // 404 on a patch: the object is gone, so what was decided on is no more.
-        kube::Error::Api(status) if status.code == 409 || status.code == 404 => {
-            SaveError::Conflict { kind: kind.into(), name: name.into() }
-        }
-        _ => SaveError::Refused { verb, kind: kind.into(), name: name.into(), source: Box::new(error) },
+        kube::Error::Api(status) if status.code == 409 || status.code == 404 => SaveError::Conflict {
+            kind: kind.into(),
+            name: name.into(),
+        },
+        _ => SaveError::Refused {
+            verb,
+            kind: kind.into(),
+            name: name.into(),
+            source: Box::new(error),
+        },
     }
 }

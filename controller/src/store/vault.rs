@@ -32,15 +32,22 @@ impl SecretVault {
 }
 
 fn secret_name(host: &Key) -> String {
-    format!("{}-steelyard", host.name)
+    names::secret::agent_of(&host.name)
 }
 
 impl AgentVault for SecretVault {
     fn load<'a>(&'a self, host: &'a Key) -> BoxFuture<'a, Result<Option<AgentRecord>, VaultError>> {
         Box::pin(async move {
-            let found = self.api(host).get_opt(&secret_name(host)).await.map_err(|e| VaultError(e.to_string()))?;
+            let found = self
+                .api(host)
+                .get_opt(&secret_name(host))
+                .await
+                .map_err(|e| VaultError(e.to_string()))?;
             let data = found.and_then(|s| s.data).unwrap_or_default();
-            let text = data.into_iter().filter_map(|(k, v)| Some((k, String::from_utf8(v.0).ok()?))).collect();
+            let text = data
+                .into_iter()
+                .filter_map(|(k, v)| Some((k, String::from_utf8(v.0).ok()?)))
+                .collect();
             Ok(AgentRecord::from_data(&text))
         })
     }
@@ -59,7 +66,10 @@ impl AgentVault for SecretVault {
                 "stringData": record.to_data(),
             });
             let params = PatchParams::apply(FIELD_MANAGER).force();
-            self.api(host).patch(&name, &params, &Patch::Apply(secret)).await.map_err(|e| VaultError(e.to_string()))?;
+            self.api(host)
+                .patch(&name, &params, &Patch::Apply(secret))
+                .await
+                .map_err(|e| VaultError(e.to_string()))?;
             Ok(())
         })
     }

@@ -32,7 +32,9 @@ pub async fn within<T>(
     patience: Duration,
     work: impl Future<Output = Result<T, TenantError>>,
 ) -> Result<T, TenantError> {
-    tokio::time::timeout(patience, work).await.unwrap_or(Err(TenantError::Silent(patience)))
+    tokio::time::timeout(patience, work)
+        .await
+        .unwrap_or(Err(TenantError::Silent(patience)))
 }
 
 pub struct TenantCluster {
@@ -59,7 +61,13 @@ impl TenantCluster {
         let host = config
             .cluster_url
             .authority()
-            .map(|a| if a.port().is_some() { a.to_string() } else { format!("{a}:443") })
+            .map(|a| {
+                if a.port().is_some() {
+                    a.to_string()
+                } else {
+                    format!("{a}:443")
+                }
+            })
             .ok_or_else(|| TenantError::Kubeconfig("its server has no host".into()))?;
         Ok(TenantCluster {
             client: connect::client(&config, net)?,

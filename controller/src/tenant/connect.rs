@@ -34,7 +34,9 @@ pub(super) async fn config(kubeconfig: &str) -> Result<Config, TenantError> {
 
 pub(super) fn client(config: &Config, net: Arc<dyn Net>) -> Result<Client, TenantError> {
     let bad = |e: kube::Error| TenantError::Kubeconfig(e.to_string());
-    let https = config.rustls_https_connector_with_connector(NetConnector(net)).map_err(bad)?;
+    let https = config
+        .rustls_https_connector_with_connector(NetConnector(net))
+        .map_err(bad)?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer().map_err(bad)?)
@@ -59,7 +61,9 @@ impl Service<Uri> for NetConnector {
     fn call(&mut self, uri: Uri) -> Self::Future {
         let net = self.0.clone();
         Box::pin(async move {
-            let host = uri.host().ok_or_else(|| io::Error::other("the URL has no host"))?;
+            let host = uri
+                .host()
+                .ok_or_else(|| io::Error::other("the URL has no host"))?;
             let port = uri.port_u16().unwrap_or(443);
             let addresses = net.resolve(host, port).await?;
             let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -86,7 +90,10 @@ const SILENCE: Duration = Duration::from_secs(300);
 
 impl Conn {
     fn new(stream: Box<dyn Stream>) -> Self {
-        Conn { io: TokioIo::new(BoxedStream(stream)), silent: Box::pin(tokio::time::sleep(SILENCE)) }
+        Conn {
+            io: TokioIo::new(BoxedStream(stream)),
+            silent: Box::pin(tokio::time::sleep(SILENCE)),
+        }
     }
 }
 
@@ -97,7 +104,11 @@ impl Connection for Conn {
 }
 
 impl Read for Conn {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.io).poll_read(cx, buf) {
             Poll::Ready(done) => {
                 self.silent.as_mut().reset(Instant::now() + SILENCE);

@@ -13,23 +13,32 @@ use steelyard_core::host::view::NodeFacts;
 impl TenantCluster {
     /// What the watch last said of a node.
     pub fn node(&self, name: &str) -> NodeFacts {
-        self.nodes.get(&Key::new("", name)).map_or_else(NodeFacts::default, |node| facts(&node))
+        self.nodes
+            .get(&Key::new("", name))
+            .map_or_else(NodeFacts::default, |node| facts(&node))
     }
 
     /// One step on the way out: cordoned, then its pods evicted, then the Node object deleted. Asked again
     /// until the node is gone. `force`: don't wait for pods.
     pub async fn remove_node(&self, name: &str, force: bool) -> Result<(), TenantError> {
         let nodes: Api<Node> = Api::all(self.client.clone());
-        let Some(node) = nodes.get_opt(name).await? else { return Ok(()) };
+        let Some(node) = nodes.get_opt(name).await? else {
+            return Ok(());
+        };
         if !node.spec.as_ref().and_then(|s| s.unschedulable).unwrap_or(false) {
             let cordon = json!({"spec": {"unschedulable": true}});
-            nodes.patch(name, &PatchParams::default(), &Patch::Merge(cordon)).await?;
+            nodes
+                .patch(name, &PatchParams::default(), &Patch::Merge(cordon))
+                .await?;
         }
         if !force && self.evict_pods(name).await? > 0 {
             return Ok(());
         }
         let exactly = DeleteParams {
-            preconditions: Some(Preconditions { uid: node.uid(), ..Preconditions::default() }),
+            preconditions: Some(Preconditions {
+                uid: node.uid(),
+                ..Preconditions::default()
+            }),
             ..DeleteParams::default()
         };
         match nodes.delete(name, &exactly).await {
@@ -42,7 +51,9 @@ impl TenantCluster {
     /// Asks each pod of the node to go; how many are still there. A disruption budget may say no (429): later.
     async fn evict_pods(&self, node: &str) -> Result<usize, TenantError> {
         let all: Api<Pod> = Api::all(self.client.clone());
-        let here = all.list(&ListParams::default().fields(&format!("spec.nodeName={node}"))).await?;
+        let here = all
+            .list(&ListParams::default().fields(&format!("spec.nodeName={node}")))
+            .await?;
         let mut left = 0;
         for pod in here.items.iter().filter(|p| must_leave(p)) {
             left += 1;
@@ -60,7 +71,10 @@ impl TenantCluster {
 
 /// Pods that a DaemonSet or the kubelet itself would only start again stay to the end, as in `kubectl drain`.
 fn must_leave(pod: &Pod) -> bool {
-    let daemon = pod.owner_references().iter().any(|o| o.kind == "DaemonSet" && o.controller == Some(true));
+    let daemon = pod
+        .owner_references()
+        .iter()
+        .any(|o| o.kind == "DaemonSet" && o.controller == Some(true));
     let mirror = pod.annotations().contains_key("kubernetes.io/config.mirror");
     let finished = pod
         .status
@@ -71,7 +85,11 @@ fn must_leave(pod: &Pod) -> bool {
 }
 
 pub(super) fn facts(node: &Node) -> NodeFacts {
-    NodeFacts { exists: true, ready: is_ready(node), uid: node.uid() }
+    NodeFacts {
+        exists: true,
+        ready: is_ready(node),
+        uid: node.uid(),
+    }
 }
 
 fn is_ready(node: &Node) -> bool {

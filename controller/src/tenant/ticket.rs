@@ -4,7 +4,9 @@
 use super::{TenantCluster, TenantError};
 use crate::{key::Key, secret::Secret, world::Dice};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::{ByteString, api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
@@ -48,7 +50,13 @@ impl<'a> TicketOffice<'a> {
     }
 
     /// The claim's ticket: the one that there is, if it is good for half of `validity` or more, or a new one.
-    pub async fn issue(&self, claim: &Key, now: Timestamp, validity: SignedDuration, dice: &Dice) -> Result<ClaimTicket, TenantError> {
+    pub async fn issue(
+        &self,
+        claim: &Key,
+        now: Timestamp,
+        validity: SignedDuration,
+        dice: &Dice,
+    ) -> Result<ClaimTicket, TenantError> {
         let good_until = now.saturating_add(validity / 2).unwrap_or(Timestamp::MAX);
         for secret in self.of_claim(claim).await? {
             if let Some((ticket, expiration)) = parse(&secret)
@@ -57,16 +65,26 @@ impl<'a> TicketOffice<'a> {
                 return Ok(ticket);
             }
         }
-        let ticket = ClaimTicket { id: dice.token(6), secret: Secret::new(dice.token(16)), claim: claim.clone() };
+        let ticket = ClaimTicket {
+            id: dice.token(6),
+            secret: Secret::new(dice.token(16)),
+            claim: claim.clone(),
+        };
         let until = now.saturating_add(validity).unwrap_or(Timestamp::MAX);
-        self.api().create(&PostParams::default(), &token_secret(&ticket, until)).await?;
+        self.api()
+            .create(&PostParams::default(), &token_secret(&ticket, until))
+            .await?;
         Ok(ticket)
     }
 
     /// Deletes all tickets of a claim.
     pub async fn withdraw(&self, claim: &Key) -> Result<(), TenantError> {
         for secret in self.of_claim(claim).await? {
-            match self.api().delete(&secret.name_any(), &DeleteParams::default()).await {
+            match self
+                .api()
+                .delete(&secret.name_any(), &DeleteParams::default())
+                .await
+            {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => return Err(error.into()),
@@ -78,12 +96,23 @@ impl<'a> TicketOffice<'a> {
     /// The ticket with this id, if it has not expired.
     pub async fn find(&self, id: &str, now: Timestamp) -> Result<Option<ClaimTicket>, TenantError> {
         let found = self.api().get_opt(&format!("bootstrap-token-{id}")).await?;
-        Ok(found.as_ref().and_then(parse).filter(|(_, until)| *until > now).map(|(ticket, _)| ticket))
+        Ok(found
+            .as_ref()
+            .and_then(parse)
+            .filter(|(_, until)| *until > now)
+            .map(|(ticket, _)| ticket))
     }
 
     async fn of_claim(&self, claim: &Key) -> Result<Vec<KubeSecret>, TenantError> {
-        let labels = format!("{LABEL_CLAIM}={},{LABEL_CLAIM_NAMESPACE}={}", claim.name, claim.namespace);
-        Ok(self.api().list(&ListParams::default().labels(&labels)).await?.items)
+        let labels = format!(
+            "{LABEL_CLAIM}={},{LABEL_CLAIM_NAMESPACE}={}",
+            claim.name, claim.namespace
+        );
+        Ok(self
+            .api()
+            .list(&ListParams::default().labels(&labels))
+            .await?
+            .items)
     }
 }
 
@@ -106,11 +135,17 @@ fn token_secret(ticket: &ClaimTicket, until: Timestamp) -> KubeSecret {
             (text("token-id"), ticket.id.clone()),
             (text("token-secret"), ticket.secret.reveal().to_owned()),
             // kubeadm reads times without fractions.
-            (text("expiration"), until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+            (
+                text("expiration"),
+                until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            ),
             (text("usage-bootstrap-authentication"), text("true")),
             (text("usage-bootstrap-signing"), text("true")),
             (text("auth-extra-groups"), text(GROUP)),
-            (text("description"), format!("Steelyard: node of claim {}", ticket.claim)),
+            (
+                text("description"),
+                format!("Steelyard: node of claim {}", ticket.claim),
+            ),
         ])),
         ..KubeSecret::default()
     }
@@ -118,7 +153,10 @@ fn token_secret(ticket: &ClaimTicket, until: Timestamp) -> KubeSecret {
 
 fn parse(secret: &KubeSecret) -> Option<(ClaimTicket, Timestamp)> {
     let data = secret.data.as_ref()?;
-    let text = |key: &str| data.get(key).and_then(|ByteString(b)| String::from_utf8(b.clone()).ok());
+    let text = |key: &str| {
+        data.get(key)
+            .and_then(|ByteString(b)| String::from_utf8(b.clone()).ok())
+    };
     let label = |key: &str| secret.labels().get(key).cloned();
     let ticket = ClaimTicket {
         id: text("token-id")?,

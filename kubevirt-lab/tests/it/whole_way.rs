@@ -6,8 +6,9 @@ use crate::{
 };
 use http::{Request, header};
 use serde_json::{Value, json};
-use std::net::Ipv4Addr;
-use steelyard_api::quantity::Quantity;
+use std::{net::Ipv4Addr, time::Duration};
+use steelyard_api::{names, quantity::Quantity};
+use tokio::time::Instant;
 use tower::ServiceExt;
 
 const TENANT_NAMESPACE: &str = "loft-default-v-one";
@@ -104,7 +105,7 @@ async fn servers_become_a_tenants_node_and_come_back() {
     let disks = wiped["status"]["steelyard"]["wipe"]["disks"].as_array().expect("evidence").clone();
     assert!(!disks.is_empty() && disks.iter().all(|d| d["verified"] == true), "{disks:?}");
 
-    nothing_left(&bed, &claim).await;
+    nothing_left(&mut bed).await;
     wires(&seen, &bed);
     let violations = witness.violations();
     assert!(violations.is_empty(), "{violations:#?}");
@@ -144,16 +145,25 @@ async fn the_node(bed: &mut Bed, claim: &Value) {
 }
 
 /// Of the tenant nothing is left: no claim, token, user data, address, network.
-async fn nothing_left(bed: &Bed, claim: &str) {
+async fn nothing_left(bed: &mut Bed) {
     assert_eq!(bed.list(CLAIM).await, Vec::<Value>::new());
+    let hosts = bed.lab.config.plan.hosts.iter();
+    let expected: Vec<String> = hosts.flat_map(|h| [format!("{}-bmc", h.name), names::secret::agent_of(&h.name)]).collect();
     for secret in bed.list(SECRET).await {
-        let name = text(&secret["metadata"]["name"]);
-        assert!(name.ends_with("-bmc") || name.ends_with("-steelyard-agent"), "left behind: {name}");
-        assert!(!name.contains(claim), "left behind: {name}");
+        let name = text(&secret["metadata"]["name"]).to_owned();
+        assert!(expected.contains(&name), "left behind: {name}");
     }
-    assert_eq!(clusters(bed).await, [steelyard_lab::lab::HOME]);
-    let networks: Vec<String> = bed.lab.fabric.snapshot().networks.into_iter().map(|n| n.name).collect();
-    assert_eq!(networks, ["provisioning", "services"]);
+    // A network goes when the switches have let its last port go.
+    let end = Instant::now() + Duration::from_secs(30);
+    while clusters(bed).await != [steelyard_lab::lab::HOME] {
+        bed.look_out(end, "the tenant's server cluster is deleted").await;
+    }
+    let networks = |bed: &Bed| -> Vec<String> {
+        bed.lab.fabric.snapshot().networks.into_iter().map(|n| n.name).collect()
+    };
+    while networks(bed) != ["provisioning", "services"] {
+        bed.look_out(end, "the tenant's V-Net is gone").await;
+    }
 }
 
 /// Names of the server clusters, asked of the fabric's management.

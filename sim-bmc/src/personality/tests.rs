@@ -1,3 +1,5 @@
+//! What each product is rendered from.
+
 use super::*;
 
 fn identity(personality: &Personality) -> Identity {

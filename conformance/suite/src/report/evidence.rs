@@ -76,10 +76,18 @@ impl Evidence {
             let at = seconds(entry.at);
             match &entry.what {
                 What::Step { step, about } => {
-                    evidence.steps.push(Step { at, step, about: history.secrets.redact(about) });
+                    evidence.steps.push(Step {
+                        at,
+                        step,
+                        about: history.secrets.redact(about),
+                    });
                 }
                 What::Missed { step, message } => {
-                    evidence.missed.push(Missed { at, step, message: history.secrets.redact(message) });
+                    evidence.missed.push(Missed {
+                        at,
+                        step,
+                        message: history.secrets.redact(message),
+                    });
                 }
                 What::Object { kind, key, object } => {
                     evidence.seen.entry(kind).or_default().versions += 1;
@@ -87,13 +95,20 @@ impl Evidence {
                         evidence.host(at, key, object.as_ref());
                     }
                 }
-                What::Tap { server, sample } => evidence.taps.entry(server.clone()).or_default().push(TapChange {
-                    at,
-                    powered_on: sample.powered_on,
-                    networks: sample.networks.clone(),
-                }),
+                What::Tap { server, sample } => {
+                    evidence.taps.entry(server.clone()).or_default().push(TapChange {
+                        at,
+                        powered_on: sample.powered_on,
+                        networks: sample.networks.clone(),
+                    })
+                }
                 What::Disks { server, when, found } => {
-                    evidence.disks.push(DiskSearch { at, server: server.clone(), when, found: *found });
+                    evidence.disks.push(DiskSearch {
+                        at,
+                        server: server.clone(),
+                        when,
+                        found: *found,
+                    });
                 }
             }
         }
@@ -106,7 +121,12 @@ impl Evidence {
     fn host(&mut self, at: f64, key: &str, object: Option<&Value>) {
         let text = |v: &Value| v.as_str().filter(|t| !t.is_empty()).map(str::to_owned);
         let change = match object {
-            None => HostChange { at, state: "gone".into(), error_type: None, held_by: None },
+            None => HostChange {
+                at,
+                state: "gone".into(),
+                error_type: None,
+                held_by: None,
+            },
             Some(host) => HostChange {
                 at,
                 state: text(&host["status"]["provisioning"]["state"]).unwrap_or_else(|| "new".into()),

@@ -1,6 +1,9 @@
 //! The same for people: one page that needs nothing else, in light and dark, on a phone and on paper.
 
-use super::{CheckResult, Report, evidence::{Evidence, HostChange}};
+use super::{
+    CheckResult, Report,
+    evidence::{Evidence, HostChange},
+};
 use crate::outcome::{Outcome, Verdict};
 use std::fmt::Write as _;
 
@@ -8,7 +11,12 @@ const STYLE: &str = include_str!("style.css");
 
 pub(super) fn render(report: &Report) -> String {
     let mut page = String::with_capacity(32 << 10);
-    let title = escape(&format!("{} on {}: {}", report.profile.name, report.target.name, report.verdict.as_str()));
+    let title = escape(&format!(
+        "{} on {}: {}",
+        report.profile.name,
+        report.target.name,
+        report.verdict.as_str()
+    ));
     let _ = write!(
         page,
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
@@ -38,17 +46,35 @@ fn head(page: &mut String, report: &Report) {
         escape(&report.summary()),
     );
     if let Some(why) = &report.broke {
-        let _ = writeln!(page, "<p class=\"verdict error\">The run ended before its time: {}</p>", escape(why));
+        let _ = writeln!(
+            page,
+            "<p class=\"verdict error\">The run ended before its time: {}</p>",
+            escape(why)
+        );
     }
     let features: Vec<&str> = report.target.features.iter().map(|f| f.as_str()).collect();
     let offers: Vec<&str> = report.target.capabilities.iter().map(|c| c.as_str()).collect();
-    let commit = report.suite.commit.as_deref().map(|c| format!(", commit {c}")).unwrap_or_default();
+    let commit = report
+        .suite
+        .commit
+        .as_deref()
+        .map(|c| format!(", commit {c}"))
+        .unwrap_or_default();
     let facts = [
-        ("Profile", format!("{}: {}", report.profile.name, report.profile.about)),
-        ("Suite", format!("{} {}{commit}", report.suite.name, report.suite.version)),
+        (
+            "Profile",
+            format!("{}: {}", report.profile.name, report.profile.about),
+        ),
+        (
+            "Suite",
+            format!("{} {}{commit}", report.suite.name, report.suite.version),
+        ),
         ("Began", report.began.to_string()),
         ("Duration", format!("{:.1} s", report.duration_seconds)),
-        ("Seed", report.seed.map_or_else(|| "none".into(), |s| s.to_string())),
+        (
+            "Seed",
+            report.seed.map_or_else(|| "none".into(), |s| s.to_string()),
+        ),
         ("Target claims", or_nothing(&features)),
         ("Target offers", or_nothing(&offers)),
     ];
@@ -60,7 +86,11 @@ fn head(page: &mut String, report: &Report) {
 }
 
 fn or_nothing(words: &[&str]) -> String {
-    if words.is_empty() { "nothing".into() } else { words.join(", ") }
+    if words.is_empty() {
+        "nothing".into()
+    } else {
+        words.join(", ")
+    }
 }
 
 fn checks(page: &mut String, results: &[CheckResult]) {
@@ -78,7 +108,11 @@ fn checks(page: &mut String, results: &[CheckResult]) {
 
 fn check(page: &mut String, result: &CheckResult) {
     // What went well needs no reading.
-    let open = if matches!(result.outcome, Outcome::Pass | Outcome::NotApplicable) { "" } else { " open" };
+    let open = if matches!(result.outcome, Outcome::Pass | Outcome::NotApplicable) {
+        ""
+    } else {
+        " open"
+    };
     let _ = write!(
         page,
         "<details id=\"{id}\"{open}>\n<summary><span class=\"outcome {class}\">{outcome}</span> {title} <code>{id}</code></summary>\n\
@@ -96,7 +130,11 @@ fn check(page: &mut String, result: &CheckResult) {
         }
         page.push_str("</ul>\n");
     }
-    let sources: Vec<String> = result.sources.iter().map(|s| format!("{}, {}", s.document, s.clause)).collect();
+    let sources: Vec<String> = result
+        .sources
+        .iter()
+        .map(|s| format!("{}, {}", s.document, s.clause))
+        .collect();
     let _ = write!(
         page,
         "<p class=\"small\">{}, {}; {}</p>\n</details>\n",
@@ -168,12 +206,22 @@ fn story(page: &mut String, evidence: &Evidence) {
     if !evidence.missed.is_empty() {
         page.push_str("<h3>Waited for in vain</h3>\n<ul>\n");
         for missed in &evidence.missed {
-            let _ = writeln!(page, "<li>{:.1} s, {}: {}</li>", missed.at, escape(missed.step), escape(&missed.message));
+            let _ = writeln!(
+                page,
+                "<li>{:.1} s, {}: {}</li>",
+                missed.at,
+                escape(missed.step),
+                escape(&missed.message)
+            );
         }
         page.push_str("</ul>\n");
     }
     for search in &evidence.disks {
-        let found = if search.found { "holds" } else { "holds no trace of" };
+        let found = if search.found {
+            "holds"
+        } else {
+            "holds no trace of"
+        };
         let _ = writeln!(
             page,
             "<p class=\"small\">{:.1} s: a disk of {} {found} what the tenant wrote ({}).</p>",
@@ -198,8 +246,18 @@ fn class(outcome: Outcome) -> &'static str {
 
 /// A word that may stand in a class attribute, whatever a target calls its states.
 fn word(state: &str) -> String {
-    let safe = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    if state.is_empty() { "none".into() } else { state.chars().map(safe).collect() }
+    let safe = |c: char| {
+        if c.is_ascii_alphanumeric() {
+            c.to_ascii_lowercase()
+        } else {
+            '-'
+        }
+    };
+    if state.is_empty() {
+        "none".into()
+    } else {
+        state.chars().map(safe).collect()
+    }
 }
 
 pub(super) fn escape(text: &str) -> String {

@@ -8,7 +8,9 @@ use std::{collections::BTreeMap, time::Duration};
 pub(super) fn render(report: &Report) -> String {
     let mut groups: BTreeMap<&str, TestSuite> = BTreeMap::new();
     for result in &report.checks {
-        let suite = groups.entry(result.group).or_insert_with(|| TestSuite::new(result.group));
+        let suite = groups
+            .entry(result.group)
+            .or_insert_with(|| TestSuite::new(result.group));
         suite.add_test_case(case(result));
     }
     let mut junit = quick_junit::Report::new(format!("{} on {}", report.profile.name, report.target.name));
@@ -27,7 +29,10 @@ fn case(result: &CheckResult) -> TestCase {
         Outcome::Error => TestCaseStatus::non_success(NonSuccessKind::Error),
         Outcome::NotRun | Outcome::NotApplicable => TestCaseStatus::skipped(),
     };
-    status.set_type(result.outcome.as_str()).set_message(message).set_description(rest.as_str());
+    status
+        .set_type(result.outcome.as_str())
+        .set_message(message)
+        .set_description(rest.as_str());
     let mut case = TestCase::new(result.id, status);
     case.set_classname(result.group);
     case.add_property(Property::new("requirement", result.requirement));

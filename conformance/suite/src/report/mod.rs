@@ -127,7 +127,12 @@ impl Counts {
 }
 
 impl Report {
-    pub fn new(target: TargetInfo, options: &RunOptions, history: &History, mut results: Vec<CheckResult>) -> Self {
+    pub fn new(
+        target: TargetInfo,
+        options: &RunOptions,
+        history: &History,
+        mut results: Vec<CheckResult>,
+    ) -> Self {
         results.sort_by_key(|r| r.id);
         for result in &mut results {
             shorten(&mut result.details);
@@ -137,7 +142,11 @@ impl Report {
         }
         let broke = history.broke.as_deref().map(|why| history.secrets.redact(why));
         let of_checks = Verdict::of(results.iter().map(|r| (r.outcome, r.weight)));
-        let verdict = if broke.is_some() { Verdict::Error } else { of_checks };
+        let verdict = if broke.is_some() {
+            Verdict::Error
+        } else {
+            of_checks
+        };
         let duration = history.entries.last().map_or(Duration::ZERO, |e| e.at);
         Report {
             format: FORMAT,
@@ -151,7 +160,12 @@ impl Report {
             seed: options.seed,
             began: options.began,
             duration_seconds: seconds(duration),
-            limits: options.limits.named().into_iter().map(|(name, limit)| (name, seconds(limit))).collect(),
+            limits: options
+                .limits
+                .named()
+                .into_iter()
+                .map(|(name, limit)| (name, seconds(limit)))
+                .collect(),
             verdict,
             counts: Counts::of(&results),
             broke,
@@ -162,10 +176,24 @@ impl Report {
 
     /// The line that ends a run.
     pub fn summary(&self) -> String {
-        let Counts { pass, not_applicable, warn, not_run, fail, error } = self.counts;
+        let Counts {
+            pass,
+            not_applicable,
+            warn,
+            not_run,
+            fail,
+            error,
+        } = self.counts;
         // A SHOULD that is not met does not fail.
-        let mut line = format!("{} passed, {fail} failed, {} skipped", pass + warn, not_applicable + not_run);
-        for (count, what) in [(error, "could not be judged"), (warn, "of the passed with a warning")] {
+        let mut line = format!(
+            "{} passed, {fail} failed, {} skipped",
+            pass + warn,
+            not_applicable + not_run
+        );
+        for (count, what) in [
+            (error, "could not be judged"),
+            (warn, "of the passed with a warning"),
+        ] {
             if count > 0 {
                 line += &format!(", {count} {what}");
             }
@@ -188,7 +216,11 @@ impl Report {
     /// Writes `report.{json,xml,html}`; tells where.
     pub fn write(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         std::fs::create_dir_all(dir)?;
-        let files = [("json", self.to_json()), ("xml", self.to_junit()), ("html", self.to_html())];
+        let files = [
+            ("json", self.to_json()),
+            ("xml", self.to_junit()),
+            ("html", self.to_html()),
+        ];
         let mut written = Vec::with_capacity(files.len());
         for (extension, text) in files {
             let path = dir.join(format!("report.{extension}"));

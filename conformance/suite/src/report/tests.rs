@@ -22,7 +22,10 @@ const fn check(id: &'static str, since: Option<&'static str>) -> Check {
         level: Level::Must,
         features: &[],
         needs: &[Capability::Taps],
-        sources: &[Source { document: "House rules", clause: "2.1" }],
+        sources: &[Source {
+            document: "House rules",
+            clause: "2.1",
+        }],
         since,
         mutant: "open-door",
         judge: fine,
@@ -36,24 +39,52 @@ const OILED: Check = check("door.back.is-oiled", None);
 const PASSWORD: &str = "correct-horse-battery";
 
 fn history() -> History {
-    let at = |ms, what| Entry { at: Duration::from_millis(ms), what };
+    let at = |ms, what| Entry {
+        at: Duration::from_millis(ms),
+        what,
+    };
     let host = |state: &str, holder: Option<&str>| {
         Some(json!({
             "spec": {"consumerRef": holder.map(|h| json!({"name": h}))},
             "status": {"provisioning": {"state": state}, "errorMessage": format!("told {PASSWORD}")},
         }))
     };
-    let object = |object| What::Object { kind: "BareMetalHost", key: "rack/<a>".into(), object };
-    let sample = TapSample { powered_on: true, networks: vec!["home".into()] };
+    let object = |object| What::Object {
+        kind: "BareMetalHost",
+        key: "rack/<a>".into(),
+        object,
+    };
+    let sample = TapSample {
+        powered_on: true,
+        networks: vec!["home".into()],
+    };
     History {
         entries: vec![
-            at(0, What::Step { step: "registered", about: "<a>".into() }),
+            at(
+                0,
+                What::Step {
+                    step: "registered",
+                    about: "<a>".into(),
+                },
+            ),
             at(20, object(host("registering", None))),
             at(1500, object(host("available", None))),
             at(1600, object(host("available", None))),
             at(2000, object(host("available", Some("claim")))),
-            at(2500, What::Tap { server: "<a>".into(), sample }),
-            at(3000, What::Missed { step: "ready", message: format!("it says {PASSWORD}") }),
+            at(
+                2500,
+                What::Tap {
+                    server: "<a>".into(),
+                    sample,
+                },
+            ),
+            at(
+                3000,
+                What::Missed {
+                    step: "ready",
+                    message: format!("it says {PASSWORD}"),
+                },
+            ),
             at(4000, object(None)),
         ],
         broke: None,
@@ -71,12 +102,26 @@ fn report() -> Report {
         commit: Some("0123abc".into()),
         began: "2026-01-02T03:04:05Z".parse().unwrap(),
     };
-    let target = TargetInfo { name: "a <house>".into(), features: vec![], capabilities: vec![Capability::Taps] };
+    let target = TargetInfo {
+        name: "a <house>".into(),
+        features: vec![],
+        capabilities: vec![Capability::Taps],
+    };
     let found = |text: &str| vec![format!("door <a> & \"b\" {text}")];
     let results = vec![
         CheckResult::new(&SHUT, profile.weight(&SHUT), Outcome::Pass, vec![]),
-        CheckResult::new(&LOCKED, profile.weight(&LOCKED), Outcome::Fail, found(&format!("opens with {PASSWORD}"))),
-        CheckResult::new(&OILED, profile.weight(&OILED), Outcome::NotRun, vec!["excluded: no oil".into()]),
+        CheckResult::new(
+            &LOCKED,
+            profile.weight(&LOCKED),
+            Outcome::Fail,
+            found(&format!("opens with {PASSWORD}")),
+        ),
+        CheckResult::new(
+            &OILED,
+            profile.weight(&OILED),
+            Outcome::NotRun,
+            vec!["excluded: no oil".into()],
+        ),
     ];
     Report::new(target, &options, &history(), results)
 }
@@ -89,7 +134,10 @@ fn json() {
 #[test]
 fn junit() {
     let text = report().to_junit();
-    assert!(text.contains("failures=\"1\"") && text.contains("tests=\"3\""), "{text}");
+    assert!(
+        text.contains("failures=\"1\"") && text.contains("tests=\"3\""),
+        "{text}"
+    );
     insta::assert_snapshot!(text);
 }
 
@@ -105,16 +153,26 @@ fn html() {
 #[test]
 fn html_needs_nothing_else_and_escapes() {
     let text = report().to_html();
-    for outside in ["src=", "href=", "url(", "@import", "<script", "http://", "https://"] {
+    for outside in [
+        "src=", "href=", "url(", "@import", "<script", "http://", "https://",
+    ] {
         assert!(!text.contains(outside), "{outside}");
     }
-    assert!(!text.contains("<a>") && !text.contains("<house>") && !text.contains("<locked>"), "{text}");
+    assert!(
+        !text.contains("<a>") && !text.contains("<house>") && !text.contains("<locked>"),
+        "{text}"
+    );
 }
 
 #[test]
 fn no_secret_is_shown() {
     let report = report();
-    for text in [report.to_json(), report.to_junit(), report.to_html(), format!("{:?}", history().secrets)] {
+    for text in [
+        report.to_json(),
+        report.to_junit(),
+        report.to_html(),
+        format!("{:?}", history().secrets),
+    ] {
         assert!(!text.contains(PASSWORD), "{text}");
     }
     assert!(report.to_json().contains("opens with [redacted]"));
@@ -130,8 +188,15 @@ fn a_run_that_broke_is_an_error_whatever_passed() {
         commit: None,
         began: Timestamp::UNIX_EPOCH,
     };
-    let target = TargetInfo { name: "house".into(), features: vec![], capabilities: vec![] };
-    let broken = History { broke: Some("no route to host".into()), ..History::default() };
+    let target = TargetInfo {
+        name: "house".into(),
+        features: vec![],
+        capabilities: vec![],
+    };
+    let broken = History {
+        broke: Some("no route to host".into()),
+        ..History::default()
+    };
     let passed = vec![CheckResult::new(&SHUT, Weight::Core, Outcome::Pass, vec![])];
     let report = Report::new(target, &options, &broken, passed);
     assert_eq!(report.verdict, Verdict::Error);

@@ -68,26 +68,46 @@ fn joins(history: &History) -> Result<(), Objection> {
         return verdict(vec!["tenant one never became Ready".into()]);
     };
     let mut nodes = history.keys("Node").into_iter().filter_map(|n| {
-        let seen = history.versions("Node", &n).filter(|(at, _)| *at <= ready).filter_map(|(_, o)| o).last()?.clone();
+        let seen = history
+            .versions("Node", &n)
+            .filter(|(at, _)| *at <= ready)
+            .filter_map(|(_, o)| o)
+            .last()?
+            .clone();
         Some(condition(&seen, "Ready") == Some("True"))
     });
     // The node's own watch may be a moment behind the tenant's.
-    let later = history.keys("Node").iter().any(|n| history.versions("Node", n).any(|(_, o)| o.is_some_and(|o| condition(o, "Ready") == Some("True"))));
+    let later = history.keys("Node").iter().any(|n| {
+        history
+            .versions("Node", n)
+            .any(|(_, o)| o.is_some_and(|o| condition(o, "Ready") == Some("True")))
+    });
     if nodes.any(|ready| ready) || later {
         return Ok(());
     }
-    verdict(vec!["tenant one says Ready, and its cluster has no Ready node".into()])
+    verdict(vec![
+        "tenant one says Ready, and its cluster has no Ready node".into(),
+    ])
 }
 
 fn state(host: &Value) -> &str {
-    host["status"]["provisioning"]["state"].as_str().unwrap_or_default()
+    host["status"]["provisioning"]["state"]
+        .as_str()
+        .unwrap_or_default()
 }
 
 fn provisioned_means_joined(history: &History) -> Result<(), Objection> {
     let mut seen = false;
     let mut findings = Vec::new();
     for (index, entry) in history.entries.iter().enumerate() {
-        let What::Object { kind: "BareMetalHost", key, object: Some(host) } = &entry.what else { continue };
+        let What::Object {
+            kind: "BareMetalHost",
+            key,
+            object: Some(host),
+        } = &entry.what
+        else {
+            continue;
+        };
         let Some(claim) = holder(host) else { continue };
         if state(host) != "provisioned" {
             continue;
@@ -100,7 +120,9 @@ fn provisioned_means_joined(history: &History) -> Result<(), Objection> {
                 && matches!(&e.what, What::Object { kind: "Node", key, object: Some(node) } if key == claim && condition(node, "Ready") == Some("True"))
         });
         if !joined {
-            findings.push(format!("host {key} is provisioned, and node {claim} is not Ready"));
+            findings.push(format!(
+                "host {key} is provisioned, and node {claim} is not Ready"
+            ));
             break;
         }
     }
@@ -112,29 +134,60 @@ fn provisioned_means_joined(history: &History) -> Result<(), Objection> {
 
 /// Of the host that the suite itself held: the last word before it was let go.
 fn not_offered(history: &History) -> Result<(), Objection> {
-    let Some((from, server)) = history.steps("held").next() else { return no_evidence("no host was held") };
-    let Some(to) = history.step("let-go", server) else { return no_evidence("the held host was never let go") };
-    let Some(key) = history.host_of(server) else { return no_evidence("the host was never seen") };
-    let before = history.versions("BareMetalHost", &key).filter(|(at, _)| *at <= from).filter_map(|(_, o)| o).last();
-    if !before.is_some_and(|host| condition(host, OFFERED) == Some("True")) {
-        return verdict(vec![format!("host {key} is available, held by nobody, and does not say {OFFERED}")]);
+    let Some((from, server)) = history.steps("held").next() else {
+        return no_evidence("no host was held");
+    };
+    let Some(to) = history.step("let-go", server) else {
+        return no_evidence("the held host was never let go");
+    };
+    let Some(key) = history.host_of(server) else {
+        return no_evidence("the host was never seen");
+    };
+    let before = history
+        .versions("BareMetalHost", &key)
+        .filter(|(at, _)| *at <= from)
+        .filter_map(|(_, o)| o)
+        .last();
+    if before.is_none_or(|host| condition(host, OFFERED) != Some("True")) {
+        return verdict(vec![format!(
+            "host {key} is available, held by nobody, and does not say {OFFERED}"
+        )]);
     }
-    let during = history.versions("BareMetalHost", &key).filter(|(at, _)| *at <= to).filter_map(|(_, o)| o);
+    let during = history
+        .versions("BareMetalHost", &key)
+        .filter(|(at, _)| *at <= to)
+        .filter_map(|(_, o)| o);
     let last = during.filter(|o| holder(o).is_some()).last();
-    let Some(last) = last else { return no_evidence("the host was never seen held") };
+    let Some(last) = last else {
+        return no_evidence("the host was never seen held");
+    };
     let offered = condition(last, OFFERED) == Some("True");
-    verdict(offered.then(|| format!("host {key} has a consumer and says {OFFERED}")).into_iter().collect())
+    verdict(
+        offered
+            .then(|| format!("host {key} has a consumer and says {OFFERED}"))
+            .into_iter()
+            .collect(),
+    )
 }
 
 fn reboots(history: &History) -> Result<(), Objection> {
-    let Some((from, server)) = history.steps("reboot").next() else { return no_evidence("no reboot was asked for") };
+    let Some((from, server)) = history.steps("reboot").next() else {
+        return no_evidence("no reboot was asked for");
+    };
     let to = history.step("reboot-over", server);
-    let Some(key) = history.host_of(server) else { return no_evidence("the host was never seen") };
+    let Some(key) = history.host_of(server) else {
+        return no_evidence("the host was never seen");
+    };
     let removed = history
         .versions("BareMetalHost", &key)
         .filter(|(at, _)| *at > from && to.is_none_or(|to| *at <= to))
         .filter_map(|(_, o)| o)
         .skip_while(|o| o["metadata"]["annotations"]["reboot.metal3.io"].is_null())
         .any(|o| o["metadata"]["annotations"]["reboot.metal3.io"].is_null());
-    verdict((!removed).then(|| format!("host {key} keeps annotation reboot.metal3.io")).into_iter().collect())
+    verdict(
+        (!removed)
+            .then(|| format!("host {key} keeps annotation reboot.metal3.io"))
+            .into_iter()
+            .collect(),
+    )
 }

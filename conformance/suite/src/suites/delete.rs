@@ -24,10 +24,23 @@ fn off_first(history: &History) -> Result<(), Objection> {
     let Some((from, server)) = history.steps("deleted-while-on").next() else {
         return no_evidence("no host was deleted while it was on");
     };
-    let Some(key) = history.host_of(server) else { return no_evidence("the host was never seen") };
-    let Some((gone, _)) = history.versions("BareMetalHost", &key).find(|(at, o)| *at > from && o.is_none()) else {
+    let Some(key) = history.host_of(server) else {
+        return no_evidence("the host was never seen");
+    };
+    let Some((gone, _)) = history
+        .versions("BareMetalHost", &key)
+        .find(|(at, o)| *at > from && o.is_none())
+    else {
         return verdict(vec![format!("host {key} was never let go")]);
     };
-    let on = history.taps(server).filter(|(at, _)| *at <= gone).last().is_some_and(|(_, s)| s.powered_on);
-    verdict(on.then(|| format!("host {key} was forgotten while its server was on")).into_iter().collect())
+    let on = history
+        .taps(server)
+        .filter(|(at, _)| *at <= gone)
+        .last()
+        .is_some_and(|(_, s)| s.powered_on);
+    verdict(
+        on.then(|| format!("host {key} was forgotten while its server was on"))
+            .into_iter()
+            .collect(),
+    )
 }

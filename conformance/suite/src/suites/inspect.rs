@@ -36,7 +36,11 @@ pub(super) const CHECKS: &[Check] = &[
 /// Keys of hosts that became available in the story.
 fn inspected(history: &History) -> Vec<String> {
     let servers: Vec<&str> = history.steps("available").map(|(_, s)| s).collect();
-    history.keys("BareMetalHost").into_iter().filter(|k| servers.iter().any(|s| k.rsplit('/').next() == Some(s))).collect()
+    history
+        .keys("BareMetalHost")
+        .into_iter()
+        .filter(|k| servers.iter().any(|s| k.rsplit('/').next() == Some(s)))
+        .collect()
 }
 
 fn hardware_data(history: &History) -> Result<(), Objection> {
@@ -45,10 +49,18 @@ fn hardware_data(history: &History) -> Result<(), Objection> {
         return no_evidence("no host became available");
     }
     let missing = |key: &String| {
-        let ever = history.versions("HardwareData", key).any(|(_, o)| o.is_some_and(|o| o["spec"]["hardware"]["cpu"]["count"].as_i64().unwrap_or(0) > 0));
+        let ever = history
+            .versions("HardwareData", key)
+            .any(|(_, o)| o.is_some_and(|o| o["spec"]["hardware"]["cpu"]["count"].as_i64().unwrap_or(0) > 0));
         !ever
     };
-    verdict(hosts.iter().filter(|k| missing(k)).map(|k| format!("host {k} is available, and there is no HardwareData {k}")).collect())
+    verdict(
+        hosts
+            .iter()
+            .filter(|k| missing(k))
+            .map(|k| format!("host {k} is available, and there is no HardwareData {k}"))
+            .collect(),
+    )
 }
 
 fn inventory(history: &History) -> Result<(), Objection> {
@@ -76,8 +88,14 @@ fn inventory(history: &History) -> Result<(), Objection> {
             findings.push(format!("host {key}: status.hardware.storage is empty"));
         }
         let nics = hardware["nics"].as_array();
-        if !nics.into_iter().flatten().any(|n| n["mac"].as_str().is_some_and(|m| m.eq_ignore_ascii_case(mac))) {
-            findings.push(format!("host {key}: status.hardware.nics lacks the boot NIC {mac}"));
+        if !nics
+            .into_iter()
+            .flatten()
+            .any(|n| n["mac"].as_str().is_some_and(|m| m.eq_ignore_ascii_case(mac)))
+        {
+            findings.push(format!(
+                "host {key}: status.hardware.nics lacks the boot NIC {mac}"
+            ));
         }
     }
     verdict(findings)

@@ -5,6 +5,7 @@ use crate::{
     check::{Check, Level, Objection, no_evidence, verdict},
     history::{History, What},
     target::{Capability, Feature, TapSample},
+    workload::TENANT,
 };
 use std::time::Duration;
 
@@ -51,7 +52,10 @@ type Samples<'a> = Vec<(Duration, &'a TapSample)>;
 
 /// Servers that a claim held, with their samples.
 fn held(history: &History) -> Vec<(String, Samples<'_>)> {
-    let servers = history.claimed_hosts().into_iter().filter_map(|k| k.rsplit('/').next().map(str::to_owned));
+    let servers = history
+        .claimed_hosts()
+        .into_iter()
+        .filter_map(|k| k.rsplit('/').next().map(str::to_owned));
     let samples_of = |server: &str| -> Samples<'_> {
         let taps = history.entries.iter().filter_map(|e| match &e.what {
             What::Tap { server: s, sample } if s == server => Some((e.at, sample)),
@@ -59,27 +63,50 @@ fn held(history: &History) -> Vec<(String, Samples<'_>)> {
         });
         taps.collect()
     };
-    servers.map(|server| (server.clone(), samples_of(&server))).collect()
+    servers
+        .map(|server| (server.clone(), samples_of(&server)))
+        .collect()
 }
 
 /// The network that a server was in first: its home.
 fn home<'a>(samples: &Samples<'a>) -> Option<&'a str> {
-    samples.iter().find_map(|(_, s)| s.networks.first().map(String::as_str))
+    samples
+        .iter()
+        .find_map(|(_, s)| s.networks.first().map(String::as_str))
 }
 
 fn own_network(history: &History) -> Result<(), Objection> {
-    let Some(ready) = history.step("tenant-ready", "one") else { return no_evidence("no tenant became Ready") };
-    let mut findings = Vec::new();
     let held = held(history);
     if held.is_empty() {
         return no_evidence("no host was ever held");
     }
+    let ready = history.step("tenant-ready", TENANT);
+    let mut findings = Vec::new();
     for (server, samples) in &held {
-        let Some(home) = home(samples) else { return no_evidence(format!("no tap saw {server} in a network")) };
-        let Some((_, then)) = samples.iter().rfind(|(at, _)| *at <= ready) else { continue };
+        let Some(home) = home(samples) else {
+            return no_evidence(format!("no tap saw {server} in a network"));
+        };
+        let Some(ready) = ready else {
+            // No node, perhaps for this very reason.
+            if samples.iter().all(|(_, s)| s.networks.iter().all(|n| n == home)) {
+                findings.push(format!(
+                    "server {server} is meant for a tenant and never left {home}"
+                ));
+            }
+            continue;
+        };
+        let Some((_, then)) = samples.iter().rfind(|(at, _)| *at <= ready) else {
+            continue;
+        };
         if then.networks.iter().any(|n| n == home) || then.networks.is_empty() {
-            findings.push(format!("server {server} is in {:?} while its node is Ready; home is {home}", then.networks));
+            findings.push(format!(
+                "server {server} is in {:?} while its node is Ready; home is {home}",
+                then.networks
+            ));
         }
+    }
+    if ready.is_none() && findings.is_empty() {
+        return no_evidence("no tenant became Ready");
     }
     verdict(findings)
 }
@@ -92,14 +119,20 @@ fn detached(history: &History) -> Result<(), Objection> {
         let mut between = false;
         for (at, sample) in samples {
             if sample.networks.len() > 1 {
-                findings.push(format!("server {server} is in {:?} at once, {:.1} s into the run", sample.networks, at.as_secs_f64()));
+                findings.push(format!(
+                    "server {server} is in {:?} at once, {:.1} s into the run",
+                    sample.networks,
+                    at.as_secs_f64()
+                ));
             }
             match (sample.networks.first().map(String::as_str), last) {
                 (None, _) => between = true,
                 (Some(now), Some(before)) if now != before => {
                     moved = true;
                     if !between {
-                        findings.push(format!("server {server} went from {before} to {now} without being seen in none"));
+                        findings.push(format!(
+                            "server {server} went from {before} to {now} without being seen in none"
+                        ));
                     }
                     (last, between) = (Some(now), false);
                 }
@@ -115,13 +148,22 @@ fn detached(history: &History) -> Result<(), Objection> {
 
 fn power(history: &History) -> Result<(), Objection> {
     let held = held(history);
-    if held.iter().all(|(_, samples)| !samples.iter().any(|(_, s)| s.powered_on)) {
+    if held
+        .iter()
+        .all(|(_, samples)| !samples.iter().any(|(_, s)| s.powered_on))
+    {
         return no_evidence("no tap saw a held server on");
     }
     let mut findings = Vec::new();
     for (server, samples) in held {
-        if let Some((at, _)) = samples.iter().find(|(_, s)| s.powered_on && s.networks.is_empty()) {
-            findings.push(format!("server {server} is on while its ports are in no network, {:.1} s into the run", at.as_secs_f64()));
+        if let Some((at, _)) = samples
+            .iter()
+            .find(|(_, s)| s.powered_on && s.networks.is_empty())
+        {
+            findings.push(format!(
+                "server {server} is on while its ports are in no network, {:.1} s into the run",
+                at.as_secs_f64()
+            ));
         }
     }
     verdict(findings)

@@ -63,36 +63,70 @@ fn comes_back(history: &History) -> Result<(), Objection> {
     if history.step("tenant-ready", "one").is_none() {
         return no_evidence("no tenant became Ready");
     }
-    let missed: Vec<String> = history.missed().filter(|(step, _)| *step == "returned").map(|(_, m)| m.to_owned()).collect();
+    let missed: Vec<String> = history
+        .missed()
+        .filter(|(step, _)| *step == "returned")
+        .map(|(_, m)| m.to_owned())
+        .collect();
     if history.step("returned", "one").is_some() {
         return Ok(());
     }
-    verdict(if missed.is_empty() { vec!["the servers did not come back".into()] } else { missed })
+    verdict(if missed.is_empty() {
+        vec!["the servers did not come back".into()]
+    } else {
+        missed
+    })
 }
 
 fn disks(history: &History) -> Result<(), Objection> {
-    if !history.disk_searches().any(|(_, when, found)| when == "provisioned" && found) {
-        return no_evidence("the tenant's text was not found on the disks while it ran, so its absence would say nothing");
+    if !history
+        .disk_searches()
+        .any(|(_, when, found)| when == "provisioned" && found)
+    {
+        return no_evidence(
+            "the tenant's text was not found on the disks while it ran, so its absence would say nothing",
+        );
     }
-    let after: Vec<_> = history.disk_searches().filter(|(_, when, _)| *when == "returned").collect();
+    let after: Vec<_> = history
+        .disk_searches()
+        .filter(|(_, when, _)| *when == "returned")
+        .collect();
     if after.is_empty() {
         return no_evidence("no server came back");
     }
-    verdict(after.iter().filter(|(_, _, found)| *found).map(|(s, _, _)| format!("server {s} is available, and its disks hold what the tenant wrote")).collect())
+    verdict(
+        after
+            .iter()
+            .filter(|(_, _, found)| *found)
+            .map(|(s, _, _)| format!("server {s} is available, and its disks hold what the tenant wrote"))
+            .collect(),
+    )
 }
 
 /// The host that was held, before it was taken and after it came back.
 fn before_and_after(history: &History) -> Result<Vec<(String, &Value, &Value)>, Objection> {
-    let Some(returned) = history.step("returned", "one") else { return no_evidence("no server came back") };
+    let Some(returned) = history.step("returned", "one") else {
+        return no_evidence("no server came back");
+    };
     let mut pairs = Vec::new();
     for key in history.claimed_hosts() {
-        let versions: Vec<_> = history.versions("BareMetalHost", &key).filter(|(at, _)| *at <= returned).filter_map(|(_, o)| o).collect();
-        let Some(taken) = versions.iter().position(|o| !o["spec"]["consumerRef"].is_null()) else { continue };
+        let versions: Vec<_> = history
+            .versions("BareMetalHost", &key)
+            .filter(|(at, _)| *at <= returned)
+            .filter_map(|(_, o)| o)
+            .collect();
+        let Some(taken) = versions.iter().position(|o| !o["spec"]["consumerRef"].is_null()) else {
+            continue;
+        };
         if let (Some(before), Some(after)) = (taken.checked_sub(1).map(|i| versions[i]), versions.last()) {
             pairs.push((key, before, *after));
         }
     }
-    if pairs.is_empty() { no_evidence("no host was ever held") } else { Ok(pairs) }
+    if pairs.is_empty() {
+        no_evidence("no host was ever held")
+    } else {
+        Ok(pairs)
+    }
 }
 
 fn proven(history: &History) -> Result<(), Objection> {
@@ -100,11 +134,19 @@ fn proven(history: &History) -> Result<(), Objection> {
     for (key, _, after) in before_and_after(history)? {
         let wipe = &after["status"]["steelyard"]["wipe"];
         let disks = wipe["disks"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let found = after["status"]["hardware"]["storage"].as_array().map_or(0, Vec::len);
+        let found = after["status"]["hardware"]["storage"]
+            .as_array()
+            .map_or(0, Vec::len);
         if disks.len() < found || disks.is_empty() {
-            findings.push(format!("host {key} has {found} disks, and evidence for {}", disks.len()));
+            findings.push(format!(
+                "host {key} has {found} disks, and evidence for {}",
+                disks.len()
+            ));
         }
-        for disk in disks.iter().filter(|d| d["verified"] != true || d["verifiedBytes"].as_u64().unwrap_or(0) == 0) {
+        for disk in disks
+            .iter()
+            .filter(|d| d["verified"] != true || d["verifiedBytes"].as_u64().unwrap_or(0) == 0)
+        {
             findings.push(format!("host {key}: disk {} is not verified", disk["name"]));
         }
     }
@@ -119,13 +161,21 @@ fn is_bookkeeping(annotation: &str) -> bool {
 fn as_registered(history: &History) -> Result<(), Objection> {
     let mut findings = Vec::new();
     for (key, before, after) in before_and_after(history)? {
-        for (what, path) in [("spec", "/spec"), ("labels", "/metadata/labels"), ("annotations", "/metadata/annotations")] {
+        for (what, path) in [
+            ("spec", "/spec"),
+            ("labels", "/metadata/labels"),
+            ("annotations", "/metadata/annotations"),
+        ] {
             let clean = |object: &Value| {
                 let mut value = object.pointer(path).cloned().unwrap_or(Value::Null);
                 if let Value::Object(map) = &mut value {
                     map.retain(|k, _| !is_bookkeeping(k));
                 }
-                if value.as_object().is_some_and(serde_json::Map::is_empty) { Value::Null } else { value }
+                if value.as_object().is_some_and(serde_json::Map::is_empty) {
+                    Value::Null
+                } else {
+                    value
+                }
             };
             let (was, is) = (clean(before), clean(after));
             if was != is {

@@ -256,6 +256,8 @@ fn refused(p: &mut Pass<'_>, version: &str, why: &str) -> crate::Rule {
     );
     let rule = failure::blocked(p, "register.refused", kind, None, message);
     if broken!(RetryPassword) {
+        // Enough to be seen; without an end every count would be a change that wakes the host again.
+        p.status.error_count = p.status.error_count.saturating_add(1).min(5);
         p.watch(Question::Bmc);
     }
     rule

@@ -41,8 +41,18 @@ pub struct Netris {
 }
 
 impl Netris {
-    pub fn new(net: Arc<dyn Net>, tls: Arc<ClientConfig>, access: NetrisAccess, template: String, timeout: Duration) -> Self {
-        Netris { client: Client::new(net, tls, access, timeout), template, strays: Mutex::default() }
+    pub fn new(
+        net: Arc<dyn Net>,
+        tls: Arc<ClientConfig>,
+        access: NetrisAccess,
+        template: String,
+        timeout: Duration,
+    ) -> Self {
+        Netris {
+            client: Client::new(net, tls, access, timeout),
+            template,
+            strays: Mutex::default(),
+        }
     }
 
     pub fn url(&self) -> &str {
@@ -66,11 +76,17 @@ impl Netris {
     /// Cables that end where they should not. The list of all ports is long, so it is read now and then only.
     async fn strays(&self) -> Result<BTreeMap<String, String>, FabricError> {
         let mut known = self.strays.lock().await;
-        if known.as_ref().is_none_or(|(read, _)| read.elapsed() >= STRAYS_EVERY) {
+        if known
+            .as_ref()
+            .is_none_or(|(read, _)| read.elapsed() >= STRAYS_EVERY)
+        {
             let ports: Vec<wire::Port> = self.client.get("ports").await?;
             *known = Some((Instant::now(), wire::strays(&ports)));
         }
-        Ok(known.as_ref().map(|(_, strays)| strays.clone()).unwrap_or_default())
+        Ok(known
+            .as_ref()
+            .map(|(_, strays)| strays.clone())
+            .unwrap_or_default())
     }
 
     /// Brings each server into the network that its attachment names, and out of all others. Returns when
@@ -97,8 +113,11 @@ impl Netris {
 
     async fn try_ensure(&self, wanted: &[Attachment]) -> Result<BTreeMap<String, FabricError>, FabricError> {
         let hardware: Vec<Hardware> = self.client.get("hw").await?;
-        let servers: BTreeMap<&str, i64> =
-            hardware.iter().filter(|h| h.is_server()).map(|h| (h.name.as_str(), h.id)).collect();
+        let servers: BTreeMap<&str, i64> = hardware
+            .iter()
+            .filter(|h| h.is_server())
+            .map(|h| (h.name.as_str(), h.id))
+            .collect();
         let mut clusters: Vec<Cluster> = self.client.get("server-cluster").await?;
         let mut failed = BTreeMap::new();
 
@@ -124,7 +143,12 @@ impl Netris {
             if leaving.is_empty() {
                 continue;
             }
-            if let Err(error) = self.rewrite(cluster, |members| members.retain(|m| !leaving.contains(m.name.as_str()))).await {
+            if let Err(error) = self
+                .rewrite(cluster, |members| {
+                    members.retain(|m| !leaving.contains(m.name.as_str()))
+                })
+                .await
+            {
                 for server in leaving {
                     failed.insert(server.to_owned(), self.echo(server, &error));
                 }
@@ -163,7 +187,10 @@ impl Netris {
             None => return Err(FabricError::NoNetwork(network.name.clone())),
         };
         let cluster = &mut clusters[at];
-        if joining.iter().all(|s| cluster.servers.iter().any(|m| m.name == *s)) {
+        if joining
+            .iter()
+            .all(|s| cluster.servers.iter().any(|m| m.name == *s))
+        {
             return Ok(());
         }
         self.rewrite(cluster, |members| {
@@ -180,11 +207,17 @@ impl Netris {
 
     /// Reads the cluster's list again, changes it and writes it back whole. Members that we were not asked
     /// about stay as they are, also those that our list of servers does not have.
-    async fn rewrite(&self, cluster: &mut Cluster, change: impl FnOnce(&mut Vec<Member>)) -> Result<(), FabricError> {
+    async fn rewrite(
+        &self,
+        cluster: &mut Cluster,
+        change: impl FnOnce(&mut Vec<Member>),
+    ) -> Result<(), FabricError> {
         let path = format!("server-cluster/{}", cluster.id);
         let mut now: Cluster = self.client.get(&path).await?;
         change(&mut now.servers);
-        self.client.put(&path, &json!({"tags": now.tags, "servers": now.servers})).await?;
+        self.client
+            .put(&path, &json!({"tags": now.tags, "servers": now.servers}))
+            .await?;
         cluster.servers = now.servers;
         Ok(())
     }
@@ -226,7 +259,10 @@ impl Netris {
     /// Deletes a cluster that we made and that holds no server any more. False: it is ours and still in use.
     pub async fn remove(&self, name: &str) -> Result<bool, FabricError> {
         let clusters: Vec<Cluster> = self.client.get("server-cluster").await?;
-        match clusters.into_iter().find(|c| c.name == name && c.tags.iter().any(|t| t == TAG)) {
+        match clusters
+            .into_iter()
+            .find(|c| c.name == name && c.tags.iter().any(|t| t == TAG))
+        {
             None => Ok(true),
             Some(c) if !c.servers.is_empty() => Ok(false),
             Some(c) => {
@@ -238,7 +274,11 @@ impl Netris {
     }
 
     fn echo(&self, server: &str, error: &FabricError) -> FabricError {
-        FabricError::Refused { url: self.url().into(), what: format!("to move {server}"), message: error.to_string() }
+        FabricError::Refused {
+            url: self.url().into(),
+            what: format!("to move {server}"),
+            message: error.to_string(),
+        }
     }
 }
 
@@ -249,19 +289,33 @@ fn snapshot(clusters: &[Cluster], vnets: &[Vnet], hardware: &[Hardware]) -> Fabr
         .flat_map(|c| c.resources.vnets.iter().map(|v| (v.id, c.name.as_str())))
         .collect();
     for cluster in clusters {
-        let gateway = cluster.resources.vnets.iter().flat_map(|v| &v.ipv4_gateways).find_map(|g| g.prefix.parse::<Ipv4Net>().ok());
+        let gateway = cluster
+            .resources
+            .vnets
+            .iter()
+            .flat_map(|v| &v.ipv4_gateways)
+            .find_map(|g| g.prefix.parse::<Ipv4Net>().ok());
         out.networks.insert(cluster.name.clone(), gateway);
     }
     for server in hardware.iter().filter(|h| h.is_server()) {
         let ports: BTreeSet<&str> = server.links.iter().map(|l| l.remote.as_str()).collect();
-        let mut facts = FabricFacts { converged: true, ..FabricFacts::default() };
+        let mut facts = FabricFacts {
+            converged: true,
+            ..FabricFacts::default()
+        };
         facts.networks.extend(
-            clusters.iter().filter(|c| c.servers.iter().any(|s| s.name == server.name)).map(|c| c.name.clone()),
+            clusters
+                .iter()
+                .filter(|c| c.servers.iter().any(|s| s.name == server.name))
+                .map(|c| c.name.clone()),
         );
         let mut carried = BTreeSet::new();
         for vnet in vnets {
             for port in vnet.ports.iter().filter(|p| ports.contains(p.name.as_str())) {
-                let network = cluster_of_vnet.get(&vnet.id).copied().unwrap_or(vnet.name.as_str());
+                let network = cluster_of_vnet
+                    .get(&vnet.id)
+                    .copied()
+                    .unwrap_or(vnet.name.as_str());
                 let listed = facts.networks.iter().any(|n| n == network);
                 if port.is_carried() {
                     carried.insert(network);
@@ -270,7 +324,9 @@ fn snapshot(clusters: &[Cluster], vnets: &[Vnet], hardware: &[Hardware]) -> Fabr
                     facts.converged = false;
                 }
                 if facts.mismatch.is_none() {
-                    facts.mismatch = port.trouble().map(|t| format!("port {} of {} in {network}: {t}", port.name, server.name));
+                    facts.mismatch = port
+                        .trouble()
+                        .map(|t| format!("port {} of {} in {network}: {t}", port.name, server.name));
                 }
             }
         }
@@ -280,4 +336,3 @@ fn snapshot(clusters: &[Cluster], vnets: &[Vnet], hardware: &[Hardware]) -> Fabr
     }
     out
 }
-

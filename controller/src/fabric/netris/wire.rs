@@ -32,7 +32,10 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(id: i64, name: &str) -> Self {
         let rest = Map::from_iter([("id".to_owned(), id.into()), ("shared".to_owned(), false.into())]);
-        Member { name: name.to_owned(), rest }
+        Member {
+            name: name.to_owned(),
+            rest,
+        }
     }
 }
 
@@ -85,7 +88,9 @@ impl VnetPort {
     /// The switches do not carry what the management says yet.
     pub(super) fn is_pending(&self) -> bool {
         [label(&self.state), label(&self.status)].iter().any(|l| {
-            l.is_some_and(|l| ["pending", "provisioning", "removing", "deleting"].contains(&l.to_ascii_lowercase().as_str()))
+            l.is_some_and(|l| {
+                ["pending", "provisioning", "removing", "deleting"].contains(&l.to_ascii_lowercase().as_str())
+            })
         })
     }
 
@@ -169,15 +174,26 @@ pub(super) fn strays(ports: &[Port]) -> BTreeMap<String, String> {
     // `eth0@bare-metal-1` with its MAC: whose a stray MAC is.
     let owners: BTreeMap<String, &str> = ports
         .iter()
-        .filter_map(|p| Some((p.mac_address.as_ref()?.to_ascii_lowercase(), p.name.rsplit('@').next()?)))
+        .filter_map(|p| {
+            Some((
+                p.mac_address.as_ref()?.to_ascii_lowercase(),
+                p.name.rsplit('@').next()?,
+            ))
+        })
         .collect();
     let mut out = BTreeMap::new();
     for port in ports {
         for stray in &port.macs {
             let mac = stray.address.to_ascii_lowercase();
             let Some(server) = owners.get(&mac) else { continue };
-            let network = stray.vnet.as_ref().map_or("in no network".to_owned(), |v| format!("in network {v}"));
-            let frame = stray.last_frame.as_ref().map_or(String::new(), |f| format!(" (last frame: {f})"));
+            let network = stray
+                .vnet
+                .as_ref()
+                .map_or("in no network".to_owned(), |v| format!("in network {v}"));
+            let frame = stray
+                .last_frame
+                .as_ref()
+                .map_or(String::new(), |f| format!(" (last frame: {f})"));
             let text = format!("{mac} is seen at port {}, which is {network}{frame}", port.name);
             out.entry((*server).to_owned()).or_insert(text);
         }

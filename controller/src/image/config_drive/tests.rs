@@ -135,11 +135,11 @@ fn is_a_labelled_volume_with_everything_twice() {
     }
 }
 
-#[test]
-fn the_same_twice_is_the_same_bytes() {
+#[tokio::test]
+async fn the_same_twice_is_the_same_bytes() {
     let first = ConfigDrive::build(&host(), &contents(), at()).unwrap();
     // The writer's own clock has second resolution: a later second must not show.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     assert!(first == ConfigDrive::build(&host(), &contents(), at()).unwrap());
     assert!(!format!("{first:?}").contains(&first.reveal()[..20]));
 }

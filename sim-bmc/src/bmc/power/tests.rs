@@ -1,3 +1,5 @@
+//! Power commands, their transitions, and what contradicts them.
+
 use super::*;
 use crate::machine::BootProgress;
 
