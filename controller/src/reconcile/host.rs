@@ -264,14 +264,11 @@ impl Engine {
                 "no address: annotate the host with {name}, or give the controller --provisioning-cidr"
             ));
         };
-        let taken = self.store.addresses_of_others(key);
         let first = u32::from(range.network()).saturating_add(FIRST_HOST);
         let last = u32::from(range.broadcast());
-        let free = (first..last).map(Ipv4Addr::from).find(|a| !taken.contains(a));
+        let free = self.store.allocate(key, (first..last).map(Ipv4Addr::from));
         let free = free.ok_or_else(|| format!("no free address is left in {range}"))?;
-        let net = Ipv4Net::new(free, range.prefix_len()).map_err(|e| e.to_string())?;
-        self.store.reserve_address(key, net);
-        Ok(net)
+        Ipv4Net::new(free, range.prefix_len()).map_err(|e| e.to_string())
     }
 
     async fn save_host(&self, host: &BareMetalHost, decision: &HostDecision) -> Result<(), SaveError> {

@@ -207,3 +207,24 @@ fn tenant_key(claim: &steelyard_api::loft::NodeClaim) -> Option<Key> {
         tenant,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_in_a_row_are_tried_less_and_less_often() {
+        let failures = Failures::default();
+        let work = |name: &str| Work::Host(Key::new("ns", name));
+        let waits: Vec<u64> = (0..6)
+            .map(|_| failures.wait(&work("a"), AFTER_REFUSAL).as_secs())
+            .collect();
+        assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
+        for _ in 0..100 {
+            assert!(failures.wait(&work("a"), AFTER_REFUSAL) <= LONGEST_WAIT);
+        }
+        assert_eq!(failures.wait(&work("b"), AFTER_CONFLICT), AFTER_CONFLICT);
+        failures.forget(&work("a"));
+        assert_eq!(failures.wait(&work("a"), AFTER_REFUSAL), AFTER_REFUSAL);
+    }
+}

@@ -5,10 +5,12 @@ use crate::{
     key::Key,
     queue::{Queue, Work},
 };
+use ipnet::Ipv4Net;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt, runtime::watcher};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -52,7 +54,10 @@ struct Index {
     hosts: BTreeMap<Key, HostLinks>,
     hosts_by_secret: BTreeMap<Key, BTreeSet<Key>>,
     host_of_claim: BTreeMap<Key, Key>,
-    addresses: BTreeMap<Key, ipnet::Ipv4Net>,
+    /// Every address that a host has: the annotated one (of its tenant, while it has one) and the recorded one.
+    addresses: BTreeMap<Key, BTreeSet<Ipv4Addr>>,
+    /// Addresses given to hosts whose status does not say so yet.
+    reserved: BTreeMap<Key, Ipv4Addr>,
     /// Hosts that boot the agent or write disks now.
     busy: BTreeSet<Key>,
     /// The tenant that each claim wants to join, if any.
@@ -70,6 +75,22 @@ struct HostLinks {
 }
 
 impl Index {
+    fn allocate(&mut self, host: &Key, mut candidates: impl Iterator<Item = Ipv4Addr>) -> Option<Ipv4Addr> {
+        if let Some(given) = self.reserved.get(host) {
+            return Some(*given);
+        }
+        let mut taken: BTreeSet<Ipv4Addr> = self.reserved.values().copied().collect();
+        taken.extend(
+            self.addresses
+                .iter()
+                .filter(|(k, _)| *k != host)
+                .flat_map(|(_, all)| all),
+        );
+        let free = candidates.find(|a| !taken.contains(a))?;
+        self.reserved.insert(host.clone(), free);
+        Some(free)
+    }
+
     fn set_host(&mut self, key: &Key, host: Option<&BareMetalHost>) {
         let links = host.map(|h| HostLinks {
             secret: secret_of(h),
@@ -90,7 +111,10 @@ impl Index {
         }
         self.addresses.remove(key);
         self.busy.remove(key);
-        let Some(host) = host else { return };
+        let Some(host) = host else {
+            self.reserved.remove(key);
+            return;
+        };
         if let Some(secret) = secret_of(host) {
             self.hosts_by_secret
                 .entry(secret)
@@ -100,9 +124,7 @@ impl Index {
         if let Some(claim) = claim_of(host) {
             self.host_of_claim.insert(claim, key.clone());
         }
-        if let Some(address) = address_of(host) {
-            self.addresses.insert(key.clone(), address);
-        }
+        self.addresses.insert(key.clone(), addresses_of(host));
         if is_busy(host) {
             self.busy.insert(key.clone());
         }
@@ -250,20 +272,10 @@ impl Store {
         index.busy.len() - usize::from(index.busy.contains(host))
     }
 
-    /// Addresses of the provisioning network that other hosts use.
-    pub fn addresses_of_others(&self, host: &Key) -> BTreeSet<std::net::Ipv4Addr> {
-        self.index()
-            .addresses
-            .iter()
-            .filter(|(k, _)| *k != host)
-            .map(|(_, a)| a.addr())
-            .collect()
-    }
-
-    /// Takes an address for a host until its own status says so, so that two decisions made at one time
-    /// don't choose the same.
-    pub fn reserve_address(&self, host: &Key, address: ipnet::Ipv4Net) {
-        self.index().addresses.insert(host.clone(), address);
+    /// The address that a host was given, or else the first of these that no other host has, which is its own from
+    /// now on. One step, so that two decisions made at one time don't choose the same.
+    pub fn allocate(&self, host: &Key, candidates: impl Iterator<Item = Ipv4Addr>) -> Option<Ipv4Addr> {
+        self.index().allocate(host, candidates)
     }
 
     /// Claims without a host look again.
@@ -383,14 +395,17 @@ fn tenant_of(claim: &NodeClaim) -> Option<Key> {
     Some(Key::new(claim.namespace().unwrap_or_default(), tenant))
 }
 
-fn address_of(host: &BareMetalHost) -> Option<ipnet::Ipv4Net> {
+fn addresses_of(host: &BareMetalHost) -> BTreeSet<Ipv4Addr> {
     let annotated = host.annotations().get(names::annotation::IP_ADDRESS);
     let recorded = host
         .status
         .as_ref()
-        .and_then(|s| s.steelyard.as_ref())
-        .and_then(|s| s.address.as_ref());
-    annotated.or(recorded)?.parse().ok()
+        .and_then(|s| s.steelyard.as_ref()?.address.as_ref());
+    let parsed = [annotated, recorded]
+        .into_iter()
+        .flatten()
+        .filter_map(|a| a.parse::<Ipv4Net>().ok());
+    parsed.map(|net| net.addr()).collect()
 }
 
 fn is_busy(host: &BareMetalHost) -> bool {
@@ -403,4 +418,49 @@ fn is_busy(host: &BareMetalHost) -> bool {
                 | ProvisioningState::Deprovisioning
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use steelyard_api::metal3::{BareMetalHostStatus, SteelyardStatus};
+
+    fn host(name: &str, annotated: Option<&str>, recorded: Option<&str>) -> (Key, BareMetalHost) {
+        let mut host = BareMetalHost::new(name, Default::default()).within("ns");
+        if let Some(address) = annotated {
+            host.annotations_mut()
+                .insert(names::annotation::IP_ADDRESS.into(), address.into());
+        }
+        let steelyard = SteelyardStatus {
+            address: recorded.map(str::to_owned),
+            ..Default::default()
+        };
+        host.status = Some(BareMetalHostStatus {
+            steelyard: Some(steelyard),
+            ..Default::default()
+        });
+        (Key::of(&host), host)
+    }
+
+    #[test]
+    fn no_boot_address_is_given_twice() {
+        let pool = || (10..13).map(|n| Ipv4Addr::new(192, 168, 100, n));
+        let mut index = Index::default();
+        // While a tenant has it, the annotation is the tenant's; its boot address is its own all the same.
+        let (a, claimed) = host("a", Some("10.100.0.2/24"), Some("192.168.100.10/24"));
+        index.set_host(&a, Some(&claimed));
+        let (b, fresh) = host("b", None, None);
+        index.set_host(&b, Some(&fresh));
+        assert_eq!(index.allocate(&b, pool()), Some(Ipv4Addr::new(192, 168, 100, 11)));
+        // Saved, but without the address yet: the promise holds.
+        index.set_host(&b, Some(&fresh));
+        let (c, another) = host("c", None, None);
+        index.set_host(&c, Some(&another));
+        assert_eq!(index.allocate(&c, pool()), Some(Ipv4Addr::new(192, 168, 100, 12)));
+        assert_eq!(index.allocate(&b, pool()), Some(Ipv4Addr::new(192, 168, 100, 11)));
+        let (d, _) = host("d", None, None);
+        assert_eq!(index.allocate(&d, pool()), None);
+        index.set_host(&b, None);
+        assert_eq!(index.allocate(&d, pool()), Some(Ipv4Addr::new(192, 168, 100, 11)));
+    }
 }

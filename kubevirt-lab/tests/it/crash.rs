@@ -24,11 +24,18 @@ async fn available(bed: &mut Bed) {
 }
 
 async fn in_step(bed: &mut Bed, step: &str) {
-    bed.until(HOST, NAME, 60, step, |h| h["status"]["steelyard"]["step"] == *step).await;
+    bed.until(HOST, NAME, 60, step, |h| {
+        h["status"]["steelyard"]["step"] == *step
+    })
+    .await;
 }
 
 async fn cut_the_power(bed: &Bed) {
-    bed.server(NAME).host.apply(MachineCommand::ForceOff).await.expect("the power is cut");
+    bed.server(NAME)
+        .host
+        .apply(MachineCommand::ForceOff)
+        .await
+        .expect("the power is cut");
 }
 
 /// The power fails while the image is written: the write is begun anew, and the claim gets its machine.
@@ -41,8 +48,14 @@ async fn power_loss_while_the_image_is_written() {
     in_step(&mut bed, "write").await;
     cut_the_power(&bed).await;
     let host = bed.until(HOST, NAME, 120, "tells it", |h| !no_error(h)).await;
-    assert_eq!(host["status"]["errorType"], "provisioning error", "{}", host["status"]);
-    let claim = bed.until(CLAIM, "machine-1", 300, "is Ready", |c| is_true(c, "Ready")).await;
+    assert_eq!(
+        host["status"]["errorType"], "provisioning error",
+        "{}",
+        host["status"]
+    );
+    let claim = bed
+        .until(CLAIM, "machine-1", 300, "is Ready", |c| is_true(c, "Ready"))
+        .await;
     assert_eq!(claim["status"]["bareMetalHost"]["name"], NAME);
     bed.until_state(NAME, 10, "provisioned").await;
     bed.end().await;
@@ -55,15 +68,24 @@ async fn power_loss_during_the_wipe() {
     bed.control();
     available(&mut bed).await;
     bed.apply_example("machine/machine.yaml").await;
-    bed.until(CLAIM, "machine-1", 60, "is Ready", |c| is_true(c, "Ready")).await;
+    bed.until(CLAIM, "machine-1", 60, "is Ready", |c| is_true(c, "Ready"))
+        .await;
     bed.delete(CLAIM, "machine-1").await;
     in_step(&mut bed, "erase").await;
     cut_the_power(&bed).await;
     bed.until(HOST, NAME, 120, "tells it", |h| !no_error(h)).await;
     let host = bed.until_state(NAME, 300, "available").await;
     let wipe = &host["status"]["steelyard"]["wipe"];
-    assert!(wipe["disks"].as_array().is_some_and(|d| !d.is_empty() && d.iter().all(|d| d["verified"] == true)), "{wipe}");
-    assert!(bed.disks(NAME).iter().all(|d| d.allocated_blocks() == 0), "its disks are empty");
+    assert!(
+        wipe["disks"]
+            .as_array()
+            .is_some_and(|d| !d.is_empty() && d.iter().all(|d| d["verified"] == true)),
+        "{wipe}"
+    );
+    assert!(
+        bed.disks(NAME).iter().all(|d| d.allocated_blocks() == 0),
+        "its disks are empty"
+    );
     bed.end().await;
 }
 
@@ -87,7 +109,9 @@ async fn a_busy_bmc() {
     bed.register(NAME).await;
     for step in ["boot", "agent"] {
         in_step(&mut bed, step).await;
-        let busy = bed.server(NAME).bmc.fault(Rule::always(Effect::Unavailable { retry_after_seconds: 2 }));
+        let busy = bed.server(NAME).bmc.fault(Rule::always(Effect::Unavailable {
+            retry_after_seconds: 2,
+        }));
         bed.pass(8).await;
         drop(busy);
     }
@@ -126,9 +150,13 @@ async fn an_api_server_that_takes_no_writes() {
         outage.on.store(true, Ordering::Relaxed);
         bed.pass(12).await;
         outage.on.store(false, Ordering::Relaxed);
-        assert!(outage.refused.load(Ordering::Relaxed) > before, "nothing was refused in {step}");
+        assert!(
+            outage.refused.load(Ordering::Relaxed) > before,
+            "nothing was refused in {step}"
+        );
     }
-    bed.until(TENANT, "one", 120, "is Ready", |t| is_true(t, "Ready")).await;
+    bed.until(TENANT, "one", 120, "is Ready", |t| is_true(t, "Ready"))
+        .await;
     let host = bed.get(HOST, NAME).await.expect("the host");
     assert!(no_error(&host), "{}", host["status"]);
     bed.delete(TENANT, "one").await;
@@ -148,12 +176,21 @@ async fn a_fabric_that_does_not_answer() {
     let silent = bed.lab.fabric.api_fault(|_, _| Some(500));
     in_step(&mut bed, "move").await;
     let host = bed
-        .until(HOST, NAME, 30, "says so", |h| text(&h["status"]["steelyard"]["message"]).contains("fabric"))
+        .until(HOST, NAME, 30, "says so", |h| {
+            text(&h["status"]["steelyard"]["message"]).contains("fabric")
+        })
         .await;
-    assert_eq!(host["status"]["poweredOn"], false, "it does not boot into an unknown network");
+    assert_eq!(
+        host["status"]["poweredOn"], false,
+        "it does not boot into an unknown network"
+    );
     bed.pass(20).await;
-    assert_eq!(bed.get(HOST, NAME).await.expect("the host")["status"]["steelyard"]["step"], "move");
+    assert_eq!(
+        bed.get(HOST, NAME).await.expect("the host")["status"]["steelyard"]["step"],
+        "move"
+    );
     drop(silent);
-    bed.until(TENANT, "one", 60, "is Ready", |t| is_true(t, "Ready")).await;
+    bed.until(TENANT, "one", 60, "is Ready", |t| is_true(t, "Ready"))
+        .await;
     bed.end().await;
 }

@@ -12,7 +12,9 @@ use clap::Parser;
 use futures::StreamExt;
 use kube::{
     Api, Client,
-    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams,
+    },
 };
 use serde_json::{Value, json};
 use sim_fabric::PortName;
@@ -28,7 +30,13 @@ use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::subscriber::DefaultGuard;
 
-const GROUPS: &[&str] = &["system:serviceaccounts", "system:serviceaccounts:steelyard-system", "system:authenticated"];
+const GROUPS: &[&str] = &[
+    "system:serviceaccounts",
+    "system:serviceaccounts:steelyard-system",
+    "system:authenticated",
+];
+/// Breaks one rule of the core, to see which tests notice: `STEELYARD_TEST_MUTANT=skip-wipe cargo nextest run ..`.
+const MUTANT: &str = "STEELYARD_TEST_MUTANT";
 /// Between two looks at whether all is well, in virtual time.
 const LOOK: Duration = Duration::from_millis(250);
 /// For tasks that were told to end.
@@ -43,17 +51,41 @@ pub(crate) struct Kind {
     namespace: Option<&'static str>,
 }
 
-const fn kind(api: &'static str, kind: &'static str, plural: &'static str, namespace: Option<&'static str>) -> Kind {
-    Kind { api, kind, plural, namespace }
+const fn kind(
+    api: &'static str,
+    kind: &'static str,
+    plural: &'static str,
+    namespace: Option<&'static str>,
+) -> Kind {
+    Kind {
+        api,
+        kind,
+        plural,
+        namespace,
+    }
 }
 
 const LOFT: &str = "storage.loft.sh/v1";
-pub(crate) const HOST: Kind = kind("metal3.io/v1alpha1", "BareMetalHost", "baremetalhosts", Some(HOST_NAMESPACE));
-pub(crate) const HARDWARE: Kind = kind("metal3.io/v1alpha1", "HardwareData", "hardwaredata", Some(HOST_NAMESPACE));
+pub(crate) const HOST: Kind = kind(
+    "metal3.io/v1alpha1",
+    "BareMetalHost",
+    "baremetalhosts",
+    Some(HOST_NAMESPACE),
+);
+pub(crate) const HARDWARE: Kind = kind(
+    "metal3.io/v1alpha1",
+    "HardwareData",
+    "hardwaredata",
+    Some(HOST_NAMESPACE),
+);
 pub(crate) const SECRET: Kind = kind("v1", "Secret", "secrets", Some(HOST_NAMESPACE));
 pub(crate) const CLAIM: Kind = kind(LOFT, "NodeClaim", "nodeclaims", Some(PROJECT_NAMESPACE));
-pub(crate) const TENANT: Kind =
-    kind(LOFT, "VirtualClusterInstance", "virtualclusterinstances", Some(PROJECT_NAMESPACE));
+pub(crate) const TENANT: Kind = kind(
+    LOFT,
+    "VirtualClusterInstance",
+    "virtualclusterinstances",
+    Some(PROJECT_NAMESPACE),
+);
 pub(crate) const PROVIDER: Kind = kind(LOFT, "NodeProvider", "nodeproviders", None);
 pub(crate) const TYPE: Kind = kind(LOFT, "NodeType", "nodetypes", None);
 pub(crate) const IMAGE: Kind = kind(LOFT, "OSImage", "osimages", None);
@@ -114,11 +146,24 @@ impl Bed {
     pub(crate) async fn start(config: LabConfig) -> Bed {
         // A second call finds it installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        if let Ok(name) = std::env::var(MUTANT) {
+            steelyard_core::mutant::select(Some(name.parse().expect("a mutant of steelyard-core")));
+        }
         let (log, logging) = Log::start();
         let tasks = Tasks::new(CancellationToken::new());
         let secrets = config.plan.hosts.iter().map(|h| h.bmc_password.clone()).collect();
         let lab = Lab::start(config, tasks.clone()).await.expect("the lab starts");
-        let mut bed = Bed { lab, log, life: None, tasks, lives: 0, restarts: None, restarted: 0, secrets, _logging: logging };
+        let mut bed = Bed {
+            lab,
+            log,
+            life: None,
+            tasks,
+            lives: 0,
+            restarts: None,
+            restarted: 0,
+            secrets,
+            _logging: logging,
+        };
         bed.secrets.push(bed.lab.fabric_password.clone());
         bed
     }
@@ -128,7 +173,11 @@ impl Bed {
         if let Some(life) = self.life.take() {
             life.kill().await;
         }
-        assert!(!self.tasks.stopping(), "a task of the lab panicked:\n{}", self.log.tail(40));
+        assert!(
+            !self.tasks.stopping(),
+            "a task of the lab panicked:\n{}",
+            self.log.tail(40)
+        );
         self.learn_secrets().await;
         self.nothing_leaked().await;
         self.tasks.end(PATIENCE).await;
@@ -181,7 +230,12 @@ impl Bed {
     }
 
     fn client(&self, user: &str, groups: &[&str], between: Arc<dyn Between>) -> Client {
-        let server = self.lab.kubernetes.as_ref().expect("an embedded API server").as_user(user, groups);
+        let server = self
+            .lab
+            .kubernetes
+            .as_ref()
+            .expect("an embedded API server")
+            .as_user(user, groups);
         Client::new(Watched { server, between }, "default")
     }
 
@@ -244,13 +298,27 @@ impl Bed {
     }
 
     pub(crate) async fn apply_object(&self, object: Value) {
-        let kinds = ALL.iter().copied().chain([SECRET, kind(LOFT, "SSHKey", "sshkeys", None)]);
-        let kinds = kinds.chain([kind(LOFT, "MachineConfigTemplate", "machineconfigtemplates", None)]);
+        let kinds = ALL
+            .iter()
+            .copied()
+            .chain([SECRET, kind(LOFT, "SSHKey", "sshkeys", None)]);
+        let kinds = kinds.chain([kind(
+            LOFT,
+            "MachineConfigTemplate",
+            "machineconfigtemplates",
+            None,
+        )]);
         let name = object["kind"].as_str().expect("a kind");
-        let found = kinds.into_iter().find(|k| k.kind == name).unwrap_or_else(|| panic!("unknown kind {name}"));
+        let found = kinds
+            .into_iter()
+            .find(|k| k.kind == name)
+            .unwrap_or_else(|| panic!("unknown kind {name}"));
         let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
         let params = PatchParams::apply("kubectl").force();
-        let applied = self.api(found).patch(&name, &params, &Patch::Apply(&object)).await;
+        let applied = self
+            .api(found)
+            .patch(&name, &params, &Patch::Apply(&object))
+            .await;
         applied.unwrap_or_else(|e| panic!("{name} is not taken: {e}"));
     }
 
@@ -261,12 +329,16 @@ impl Bed {
 
     pub(crate) async fn register(&self, name: &str) {
         let planned = &self.server(name).planned;
-        self.apply_object(bmc_secret(planned, &planned.bmc_password)).await;
+        self.apply_object(bmc_secret(planned, &planned.bmc_password))
+            .await;
         self.apply_object(host_object(planned)).await;
     }
 
     pub(crate) async fn merge(&self, kind: Kind, name: &str, patch: Value) {
-        let patched = self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let patched = self
+            .api(kind)
+            .patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await;
         patched.unwrap_or_else(|e| panic!("{name} is not patched: {e}"));
     }
 
@@ -290,7 +362,9 @@ impl Bed {
         let events = kind("events.k8s.io/v1", "Event", "events", None);
         let all = self.list(events).await;
         let about = all.iter().filter(|e| e["regarding"]["name"] == name);
-        about.map(|e| (text(&e["reason"]).to_owned(), text(&e["note"]).to_owned())).collect()
+        about
+            .map(|e| (text(&e["reason"]).to_owned(), text(&e["note"]).to_owned()))
+            .collect()
     }
 
     // ---- waiting
@@ -309,7 +383,10 @@ impl Bed {
         let api = self.api(kind);
         let only = WatchParams::default().fields(&format!("metadata.name={name}"));
         loop {
-            let list = api.list(&ListParams::default().fields(&format!("metadata.name={name}"))).await.expect("a list");
+            let list = api
+                .list(&ListParams::default().fields(&format!("metadata.name={name}")))
+                .await
+                .expect("a list");
             if let Some(found) = list.items.iter().map(plain).find(&holds) {
                 return found;
             }
@@ -343,11 +420,20 @@ impl Bed {
     }
 
     pub(crate) async fn until_state(&mut self, host: &str, seconds: u64, state: &str) -> Value {
-        self.until(HOST, host, seconds, state, |h| h["status"]["provisioning"]["state"] == *state && no_error(h)).await
+        self.until(HOST, host, seconds, state, |h| {
+            h["status"]["provisioning"]["state"] == *state && no_error(h)
+        })
+        .await
     }
 
     /// An Event about `name` with this reason whose note has all `words`.
-    pub(crate) async fn until_event(&mut self, name: &str, seconds: u64, reason: &str, words: &[&str]) -> String {
+    pub(crate) async fn until_event(
+        &mut self,
+        name: &str,
+        seconds: u64,
+        reason: &str,
+        words: &[&str],
+    ) -> String {
         let end = Instant::now() + Duration::from_secs(seconds);
         loop {
             let events = self.events(name).await;
@@ -355,7 +441,8 @@ impl Bed {
             if let Some((_, note)) = events.iter().find(told) {
                 return note.clone();
             }
-            self.look_out(end, &format!("an Event {reason} about {name} with {words:?}")).await;
+            self.look_out(end, &format!("an Event {reason} about {name} with {words:?}"))
+                .await;
         }
     }
 
@@ -365,8 +452,16 @@ impl Bed {
         if let Some(how) = self.life.as_mut().and_then(Life::ended) {
             panic!("the controller has ended: {how}\n{}", self.report().await);
         }
-        assert!(!self.tasks.stopping(), "a task of the lab panicked:\n{}", self.log.tail(40));
-        assert!(Instant::now() < end, "not seen in time: {wanted}\n{}", self.report().await);
+        assert!(
+            !self.tasks.stopping(),
+            "a task of the lab panicked:\n{}",
+            self.log.tail(40)
+        );
+        assert!(
+            Instant::now() < end,
+            "not seen in time: {wanted}\n{}",
+            self.report().await
+        );
         let Some(restarts) = self.restarts.clone() else {
             return tokio::time::sleep(LOOK).await;
         };
@@ -390,7 +485,10 @@ impl Bed {
     // ---- machines
 
     pub(crate) fn server(&self, name: &str) -> &RackedServer {
-        self.lab.rack.server(name).unwrap_or_else(|| panic!("no server {name}"))
+        self.lab
+            .rack
+            .server(name)
+            .unwrap_or_else(|| panic!("no server {name}"))
     }
 
     pub(crate) fn disks(&self, name: &str) -> &[Disk] {
@@ -398,20 +496,34 @@ impl Bed {
     }
 
     pub(crate) fn on_disk(&self, name: &str, marker: &str) -> bool {
-        self.disks(name).iter().any(|disk| disk.find(marker.as_bytes()).is_some())
+        self.disks(name)
+            .iter()
+            .any(|disk| disk.find(marker.as_bytes()).is_some())
     }
 
     /// The switch port of a server's first NIC, as `lab/fabric.rs` cables it.
     pub(crate) fn port(&self, name: &str) -> PortName {
         let hosts = &self.lab.config.plan.hosts;
-        let before = hosts.iter().take_while(|h| h.name != name).map(|h| h.identity.macs.len()).sum::<usize>();
-        PortName::new(&format!("leaf-{}", before / 64 + 1), &format!("swp{}", before % 64 + 1))
+        let before = hosts
+            .iter()
+            .take_while(|h| h.name != name)
+            .map(|h| h.identity.macs.len())
+            .sum::<usize>();
+        PortName::new(
+            &format!("leaf-{}", before / 64 + 1),
+            &format!("swp{}", before % 64 + 1),
+        )
     }
 
     /// A tenant's API, over the services network; the Secret with its kubeconfig is awaited.
     pub(crate) async fn tenant_api(&mut self, namespace: &'static str, name: &str) -> TenantApi {
-        let secrets = Kind { namespace: Some(namespace), ..SECRET };
-        let secret = self.until(secrets, &format!("vc-{name}"), 30, "is there", |_| true).await;
+        let secrets = Kind {
+            namespace: Some(namespace),
+            ..SECRET
+        };
+        let secret = self
+            .until(secrets, &format!("vc-{name}"), 30, "is there", |_| true)
+            .await;
         let config = decoded(&secret["data"]["config"]);
         TenantApi::new(&self.lab, &config, &self.tasks)
     }
@@ -425,13 +537,31 @@ impl Bed {
                 let name = text(&object["metadata"]["name"]).to_owned();
                 let status = &object["status"];
                 let own = &status["steelyard"];
-                let _ = writeln!(out, "--- {} {name} {}", kind.kind, object["metadata"]["deletionTimestamp"]);
+                let _ = writeln!(
+                    out,
+                    "--- {} {name} {}",
+                    kind.kind, object["metadata"]["deletionTimestamp"]
+                );
                 for (what, value) in [
                     ("state", &status["provisioning"]["state"]),
                     ("phase", &status["phase"]),
-                    ("rule", if own.is_null() { &status["rule"] } else { &own["rule"] }),
+                    (
+                        "rule",
+                        if own.is_null() {
+                            &status["rule"]
+                        } else {
+                            &own["rule"]
+                        },
+                    ),
                     ("step", &own["step"]),
-                    ("message", if own.is_null() { &status["message"] } else { &own["message"] }),
+                    (
+                        "message",
+                        if own.is_null() {
+                            &status["message"]
+                        } else {
+                            &own["message"]
+                        },
+                    ),
                     ("error", &status["errorMessage"]),
                     ("powered on", &status["poweredOn"]),
                     ("consumer", &object["spec"]["consumerRef"]["name"]),
@@ -441,7 +571,11 @@ impl Bed {
                     }
                 }
                 for c in status["conditions"].as_array().into_iter().flatten() {
-                    let _ = writeln!(out, "  {}={} {} {}", c["type"], c["status"], c["reason"], c["message"]);
+                    let _ = writeln!(
+                        out,
+                        "  {}={} {} {}",
+                        c["type"], c["status"], c["reason"], c["message"]
+                    );
                 }
                 for (reason, note) in self.events(&name).await {
                     let _ = writeln!(out, "  event {reason}: {note}");
@@ -456,7 +590,11 @@ impl Bed {
                 let _ = writeln!(out, "  {line}");
             }
         }
-        let _ = writeln!(out, "--- mismatches of the fabric: {:?}", self.lab.fabric.mismatches());
+        let _ = writeln!(
+            out,
+            "--- mismatches of the fabric: {:?}",
+            self.lab.fabric.mismatches()
+        );
         let _ = writeln!(out, "--- log\n{}", self.log.tail(40));
         out
     }
@@ -465,11 +603,19 @@ impl Bed {
 
     /// Remembers the secrets that there are now: BMC passwords, agents' tokens, join tokens, keys.
     pub(crate) async fn learn_secrets(&mut self) {
-        let secrets = Kind { namespace: None, ..SECRET };
+        let secrets = Kind {
+            namespace: None,
+            ..SECRET
+        };
         for secret in self.list(secrets).await {
             for (key, value) in secret["data"].as_object().into_iter().flatten() {
                 let value = decoded(value);
-                self.secrets.extend(value.split("token=").skip(1).map(|t| t.chars().take(23).collect::<String>()));
+                self.secrets.extend(
+                    value
+                        .split("token=")
+                        .skip(1)
+                        .map(|t| t.chars().take(23).collect::<String>()),
+                );
                 if matches!(key.as_str(), "password" | "agent-token" | "token-secret") && value.len() >= 8 {
                     self.secrets.push(value.trim().to_owned());
                 }
@@ -503,7 +649,9 @@ impl Bed {
 // ---- objects as users write them
 
 pub(crate) fn example(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(file);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../examples")
+        .join(file);
     std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
@@ -541,13 +689,18 @@ pub(crate) fn text(value: &Value) -> &str {
 
 pub(crate) fn decoded(value: &Value) -> String {
     use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(text(value)).unwrap_or_default();
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text(value))
+        .unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
 pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
     let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions.into_iter().find(|c| c["type"] == *kind).unwrap_or(&Value::Null)
+    conditions
+        .into_iter()
+        .find(|c| c["type"] == *kind)
+        .unwrap_or(&Value::Null)
 }
 
 pub(crate) fn is_true(object: &Value, kind: &str) -> bool {

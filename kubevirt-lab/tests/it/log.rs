@@ -33,15 +33,20 @@ impl Log {
     /// The last `lines` lines that are not mere detail.
     pub(crate) fn tail(&self, lines: usize) -> String {
         let text = self.text();
-        let news: Vec<&str> =
-            text.lines().filter(|l| !l.starts_with("TRACE") && !l.starts_with("DEBUG")).collect();
+        let news: Vec<&str> = text
+            .lines()
+            .filter(|l| !l.starts_with("TRACE") && !l.starts_with("DEBUG"))
+            .collect();
         news[news.len().saturating_sub(lines)..].join("\n")
     }
 }
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

@@ -15,12 +15,12 @@ use std::{
     time::Duration,
 };
 use steelyard_controller::{Listener, Net, Stream, Udp, http_client::HttpClient, tasks::Tasks};
-use tokio::sync::OnceCell;
 use steelyard_lab::{
     lab::Lab,
     net::{Address, Mac, Stack, StackConfig},
     world::FabricNet,
 };
+use tokio::sync::OnceCell;
 
 /// Above the addresses that the lab gives to tenants (.2 to .250), below the join service (.254).
 const SEAT: u8 = 253;
@@ -35,15 +35,16 @@ impl TenantApi {
     pub(crate) fn new(lab: &Lab, kubeconfig: &str, tasks: &Tasks) -> TenantApi {
         let config: Value = serde_saphyr::from_str(kubeconfig).expect("a kubeconfig");
         let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
-        let decoded = |text: &Value| -> Vec<u8> {
-            BASE64.decode(text.as_str().unwrap_or_default()).expect("base64")
-        };
+        let decoded =
+            |text: &Value| -> Vec<u8> { BASE64.decode(text.as_str().unwrap_or_default()).expect("base64") };
         let mut roots = RootCertStore::empty();
         for cert in CertificateDer::pem_slice_iter(&decoded(&cluster["certificate-authority-data"])) {
             roots.add(cert.expect("a CA")).expect("a CA");
         }
         let chain = decoded(&user["client-certificate-data"]);
-        let chain = CertificateDer::pem_slice_iter(&chain).collect::<Result<Vec<_>, _>>().expect("a certificate");
+        let chain = CertificateDer::pem_slice_iter(&chain)
+            .collect::<Result<Vec<_>, _>>()
+            .expect("a certificate");
         let key = decoded(&user["client-key-data"]);
         let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -60,9 +61,20 @@ impl TenantApi {
 
     /// The items of a list, such as `/api/v1/nodes`.
     pub(crate) async fn list(&self, path: &str) -> Vec<Value> {
-        let request = Request::get(format!("{}{path}", self.url)).body(Bytes::new()).expect("a request");
-        let answer = self.http.send(request).await.unwrap_or_else(|e| panic!("{path}: {e}"));
-        assert_eq!(answer.status(), 200, "{path}: {}", String::from_utf8_lossy(answer.body()));
+        let request = Request::get(format!("{}{path}", self.url))
+            .body(Bytes::new())
+            .expect("a request");
+        let answer = self
+            .http
+            .send(request)
+            .await
+            .unwrap_or_else(|e| panic!("{path}: {e}"));
+        assert_eq!(
+            answer.status(),
+            200,
+            "{path}: {}",
+            String::from_utf8_lossy(answer.body())
+        );
         let mut list: Value = serde_json::from_slice(answer.body()).expect("JSON");
         match list["items"].take() {
             Value::Array(items) => items,
@@ -73,7 +85,12 @@ impl TenantApi {
 
 fn seat(lab: &Lab, tasks: &Tasks) -> Stack {
     let [a, b, c, _] = lab.networks.services.addr().octets();
-    let seat = Seat { network: "services", address: Ipv4Addr::new(a, b, c, SEAT), gateway: None, mac: 0xfe };
+    let seat = Seat {
+        network: "services",
+        address: Ipv4Addr::new(a, b, c, SEAT),
+        gateway: None,
+        mac: 0xfe,
+    };
     seat.take(lab.fabric.clone(), tasks)
 }
 
@@ -90,8 +107,16 @@ impl Seat {
     fn take(self, fabric: FabricHandle, tasks: &Tasks) -> Stack {
         let port = fabric.attach_network(self.network).expect("the network");
         let [_, _, third, last] = self.address.octets();
-        let stack = Stack::new(StackConfig::new(Mac([0x52, 0x54, 0xff, self.mac, third, last]), u64::from(self.mac)));
-        stack.set_addresses(vec![Address { ip: self.address, prefix: 24 }]).expect("one address");
+        let stack = Stack::new(StackConfig::new(
+            Mac([0x52, 0x54, 0xff, self.mac, third, last]),
+            u64::from(self.mac),
+        ));
+        stack
+            .set_addresses(vec![Address {
+                ip: self.address,
+                prefix: 24,
+            }])
+            .expect("one address");
         stack.set_default_route(self.gateway);
         let driven = stack.clone();
         tasks.spawn("tester's stack", async move { driven.run(port).await });
@@ -109,22 +134,45 @@ pub(crate) struct Late {
 
 impl Late {
     pub(crate) fn provisioning(lab: &Lab, tasks: &Tasks) -> Arc<dyn Net> {
-        let seat = Seat { network: "provisioning", address: lab.networks.vip, gateway: None, mac: 0xfd };
-        Late::new(lab, tasks, seat)
+        let seat = Seat {
+            network: "provisioning",
+            address: lab.networks.vip,
+            gateway: None,
+            mac: 0xfd,
+        };
+        Late::at(lab, tasks, seat)
     }
 
     pub(crate) fn services(lab: &Lab, tasks: &Tasks) -> Arc<dyn Net> {
-        let SocketAddr::V4(join) = lab.networks.join else { panic!("an IPv4 address") };
+        let SocketAddr::V4(join) = lab.networks.join else {
+            panic!("an IPv4 address")
+        };
         let gateway = Some(lab.networks.services.addr());
-        Late::new(lab, tasks, Seat { network: "services", address: *join.ip(), gateway, mac: 0xfd })
+        Late::new(
+            lab,
+            tasks,
+            Seat {
+                network: "services",
+                address: *join.ip(),
+                gateway,
+                mac: 0xfd,
+            },
+        )
     }
 
-    fn new(lab: &Lab, tasks: &Tasks, seat: Seat) -> Arc<dyn Net> {
-        Arc::new(Late { fabric: lab.fabric.clone(), seat, tasks: tasks.clone(), net: OnceCell::new() })
+    fn at(lab: &Lab, tasks: &Tasks, seat: Seat) -> Arc<dyn Net> {
+        Arc::new(Late {
+            fabric: lab.fabric.clone(),
+            seat,
+            tasks: tasks.clone(),
+            net: OnceCell::new(),
+        })
     }
 
     async fn net(&self) -> &FabricNet {
-        self.net.get_or_init(|| async { FabricNet::new(self.seat.take(self.fabric.clone(), &self.tasks)) }).await
+        self.net
+            .get_or_init(|| async { FabricNet::new(self.seat.take(self.fabric.clone(), &self.tasks)) })
+            .await
     }
 }
 

@@ -34,7 +34,10 @@ fn as_registered(host: &Value) -> Value {
 fn tenant_with_marker() -> String {
     let line = "                vcluster.com/ssh-keys: demo\n";
     let tenant = example("tenant.yaml");
-    assert!(tenant.contains(line), "examples/tenant.yaml has changed: {tenant}");
+    assert!(
+        tenant.contains(line),
+        "examples/tenant.yaml has changed: {tenant}"
+    );
     let file = format!(
         "{line}                vcluster.com/user-data: |
                   #cloud-config
@@ -80,7 +83,9 @@ async fn servers_become_a_tenants_node_and_come_back() {
     objects(&bed).await;
     bed.apply(&tenant_with_marker()).await;
 
-    let tenant = bed.until(TENANT, "one", 60, "is Ready", |t| is_true(t, "Ready")).await;
+    let tenant = bed
+        .until(TENANT, "one", 60, "is Ready", |t| is_true(t, "Ready"))
+        .await;
     assert_eq!(tenant["status"]["phase"], "Available", "{tenant}");
     let claims = bed.list(CLAIM).await;
     assert_eq!(claims.len(), 1, "{claims:?}");
@@ -89,7 +94,11 @@ async fn servers_become_a_tenants_node_and_come_back() {
     assert!(is_true(&claims[0], "Joined"), "{}", claims[0]);
     the_node(&mut bed, &claims[0]).await;
     bed.until_state(&host, 10, "provisioned").await;
-    assert!(bed.on_disk(&host, MARKER), "the tenant's system wrote nothing\n{}", bed.report().await);
+    assert!(
+        bed.on_disk(&host, MARKER),
+        "the tenant's system wrote nothing\n{}",
+        bed.report().await
+    );
     assert!(clusters(&bed).await.contains(&CLUSTER.to_owned()));
     bed.learn_secrets().await;
 
@@ -99,11 +108,20 @@ async fn servers_become_a_tenants_node_and_come_back() {
         let host = bed.until_state(name, 60, "available").await;
         assert_eq!(as_registered(&host), *before);
         assert!(is_true(&host, "AvailableForProvisioning"), "{host}");
-        assert!(!bed.on_disk(name, MARKER) && !bed.on_disk(name, &claim), "{name} was not wiped");
+        assert!(
+            !bed.on_disk(name, MARKER) && !bed.on_disk(name, &claim),
+            "{name} was not wiped"
+        );
     }
     let wiped = bed.get(HOST, &host).await.expect("the host");
-    let disks = wiped["status"]["steelyard"]["wipe"]["disks"].as_array().expect("evidence").clone();
-    assert!(!disks.is_empty() && disks.iter().all(|d| d["verified"] == true), "{disks:?}");
+    let disks = wiped["status"]["steelyard"]["wipe"]["disks"]
+        .as_array()
+        .expect("evidence")
+        .clone();
+    assert!(
+        !disks.is_empty() && disks.iter().all(|d| d["verified"] == true),
+        "{disks:?}"
+    );
 
     nothing_left(&mut bed).await;
     wires(&seen, &bed);
@@ -137,7 +155,10 @@ async fn the_node(bed: &mut Bed, claim: &Value) {
         assert_eq!(labels[label], value, "{label} of {labels}");
     }
     let addresses = node["status"]["addresses"].as_array().expect("addresses");
-    let ip = addresses.iter().find(|a| a["type"] == "InternalIP").expect("an InternalIP");
+    let ip = addresses
+        .iter()
+        .find(|a| a["type"] == "InternalIP")
+        .expect("an InternalIP");
     let ip: Ipv4Addr = text(&ip["address"]).parse().expect("an address");
     assert_eq!(ip.octets()[..2], [10, 100], "{ip} is not of a tenant's network");
     let given = text(&claim["status"]["address"]["address"]);
@@ -148,7 +169,9 @@ async fn the_node(bed: &mut Bed, claim: &Value) {
 async fn nothing_left(bed: &mut Bed) {
     assert_eq!(bed.list(CLAIM).await, Vec::<Value>::new());
     let hosts = bed.lab.config.plan.hosts.iter();
-    let expected: Vec<String> = hosts.flat_map(|h| [format!("{}-bmc", h.name), names::secret::agent_of(&h.name)]).collect();
+    let expected: Vec<String> = hosts
+        .flat_map(|h| [format!("{}-bmc", h.name), names::secret::agent_of(&h.name)])
+        .collect();
     for secret in bed.list(SECRET).await {
         let name = text(&secret["metadata"]["name"]).to_owned();
         assert!(expected.contains(&name), "left behind: {name}");
@@ -159,7 +182,13 @@ async fn nothing_left(bed: &mut Bed) {
         bed.look_out(end, "the tenant's server cluster is deleted").await;
     }
     let networks = |bed: &Bed| -> Vec<String> {
-        bed.lab.fabric.snapshot().networks.into_iter().map(|n| n.name).collect()
+        bed.lab
+            .fabric
+            .snapshot()
+            .networks
+            .into_iter()
+            .map(|n| n.name)
+            .collect()
     };
     while networks(bed) != ["provisioning", "services"] {
         bed.look_out(end, "the tenant's V-Net is gone").await;
@@ -168,15 +197,29 @@ async fn nothing_left(bed: &mut Bed) {
 
 /// Names of the server clusters, asked of the fabric's management.
 async fn clusters(bed: &Bed) -> Vec<String> {
-    let api = bed.lab.fabric.netris(bed.lab.fabric_user(), &bed.lab.fabric_password);
-    let login = json!({"user": bed.lab.fabric_user(), "password": bed.lab.fabric_password, "auth_scheme_id": 1});
-    let login = Request::post("/api/auth").body(login.to_string()).expect("a request");
+    let api = bed
+        .lab
+        .fabric
+        .netris(bed.lab.fabric_user(), &bed.lab.fabric_password);
+    let login =
+        json!({"user": bed.lab.fabric_user(), "password": bed.lab.fabric_password, "auth_scheme_id": 1});
+    let login = Request::post("/api/auth")
+        .body(login.to_string())
+        .expect("a request");
     let answer = api.clone().oneshot(login).await.expect("an answer");
-    let cookie = answer.headers()[header::SET_COOKIE].to_str().expect("a cookie").to_owned();
+    let cookie = answer.headers()[header::SET_COOKIE]
+        .to_str()
+        .expect("a cookie")
+        .to_owned();
     let cookie = cookie.split(';').next().unwrap_or_default().to_owned();
     let get = Request::get("/api/v2/server-cluster").header(header::COOKIE, cookie);
-    let answer = api.oneshot(get.body(String::new()).expect("a request")).await.expect("an answer");
-    let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await.expect("a body");
+    let answer = api
+        .oneshot(get.body(String::new()).expect("a request"))
+        .await
+        .expect("an answer");
+    let body = axum::body::to_bytes(answer.into_body(), 1 << 20)
+        .await
+        .expect("a body");
     let body: Value = serde_json::from_slice(&body).expect("JSON");
     let names = body["data"].as_array().unwrap_or_else(|| panic!("{body}"));
     names.iter().map(|c| text(&c["name"]).to_owned()).collect()
@@ -185,10 +228,17 @@ async fn clusters(bed: &Bed) -> Vec<String> {
 /// The join went over the tenant's network, booting over the provisioning network, and neither over the other's.
 fn wires(seen: &Seen, bed: &Bed) {
     let networks = seen.networks();
-    let tenant = networks.iter().find(|n| n.starts_with(CLUSTER)).unwrap_or_else(|| panic!("{networks:?}"));
+    let tenant = networks
+        .iter()
+        .find(|n| n.starts_with(CLUSTER))
+        .unwrap_or_else(|| panic!("{networks:?}"));
     assert!(seen.frames("provisioning", watch::DHCP) > 0, "{networks:?}");
     assert!(seen.frames("provisioning", watch::BOOT) > 0, "{networks:?}");
-    assert!(seen.frames(tenant, watch::SERVICES) > 0, "{networks:?}\n{}", bed.log.tail(40));
+    assert!(
+        seen.frames(tenant, watch::SERVICES) > 0,
+        "{networks:?}\n{}",
+        bed.log.tail(40)
+    );
     assert_eq!(seen.frames("provisioning", watch::SERVICES), 0);
     assert_eq!(seen.frames(tenant, watch::DHCP), 0);
     assert_eq!(seen.frames(tenant, watch::BOOT), 0);
@@ -202,9 +252,14 @@ async fn a_claim_without_a_tenant_gets_a_machine() {
     let registered = register(&mut bed).await;
     objects(&bed).await;
     bed.apply_example("machine/machine.yaml").await;
-    let claim = bed.until(CLAIM, "machine-1", 60, "is Ready", |c| is_true(c, "Ready")).await;
+    let claim = bed
+        .until(CLAIM, "machine-1", 60, "is Ready", |c| is_true(c, "Ready"))
+        .await;
     assert_eq!(claim["status"]["phase"], "Available", "{claim}");
-    assert!(condition(&claim, "Joined").is_null() || !is_true(&claim, "Joined"), "it joins nothing: {claim}");
+    assert!(
+        condition(&claim, "Joined").is_null() || !is_true(&claim, "Joined"),
+        "it joins nothing: {claim}"
+    );
     let host = bed.until_state("bare-metal-1", 10, "provisioned").await;
     assert_eq!(host["spec"]["consumerRef"]["name"], "machine-1");
     assert_eq!(host["status"]["poweredOn"], true);
