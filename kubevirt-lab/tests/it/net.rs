@@ -148,7 +148,7 @@ impl Late {
             panic!("an IPv4 address")
         };
         let gateway = Some(lab.networks.services.addr());
-        Late::new(
+        Late::at(
             lab,
             tasks,
             Seat {

@@ -236,7 +236,11 @@ fn await_agent<'a>(p: &mut Pass<'a>, operation: &Operation) -> Flow<&'a AgentFac
     if let Some(fabric) = &p.view.fabric {
         // A server that nobody hears may be on a wrong port; one that is heard is where it should be.
         let heard = p.view.boot.leased_at.is_some();
-        let within = if heard { p.policy.bmc_poll } else { p.policy.bmc_poll.min(UNHEARD) };
+        let within = if heard {
+            p.policy.bmc_poll
+        } else {
+            p.policy.bmc_poll.min(UNHEARD)
+        };
         p.ask(Question::Fabric, within);
         if let Some(mismatch) = fabric.known().and_then(|f| f.mismatch.as_ref()) {
             let message = network::misplaced(p, mismatch);

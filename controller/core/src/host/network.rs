@@ -135,8 +135,18 @@ pub(super) fn be_in(p: &mut Pass<'_>, network: &NetworkName) -> Flow {
 
 /// What the fabric says, with the server's boot MAC (the fabric may not have seen it yet) and the way out.
 pub(super) fn misplaced(p: &Pass<'_>, mismatch: &str) -> String {
-    let mac = p.host().spec.boot_mac_address.as_deref().unwrap_or_default().to_ascii_lowercase();
-    let of = if mac.is_empty() || mismatch.contains(&mac) { String::new() } else { format!(" (boot MAC {mac})") };
+    let mac = p
+        .host()
+        .spec
+        .boot_mac_address
+        .as_deref()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
+    let of = if mac.is_empty() || mismatch.contains(&mac) {
+        String::new()
+    } else {
+        format!(" (boot MAC {mac})")
+    };
     format!("{mismatch}{of}: put the switch port into that network, or correct the cable")
 }
 
