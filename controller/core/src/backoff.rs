@@ -27,7 +27,10 @@ mod tests {
 
     #[test]
     fn grows_and_is_capped() {
-        let b = Backoff { first: SignedDuration::from_secs(60), cap: SignedDuration::from_hours(8) };
+        let b = Backoff {
+            first: SignedDuration::from_secs(60),
+            cap: SignedDuration::from_hours(8),
+        };
         for seed in 0..50 {
             let first = b.delay(1, Jitter(seed));
             assert!(first >= SignedDuration::from_secs(30) && first <= SignedDuration::from_secs(60));

@@ -11,7 +11,10 @@ use std::net::Ipv4Addr;
 use steelyard_api::metal3;
 
 /// What a host's decision may ask; at most one intent per device.
-#[allow(clippy::large_enum_variant, reason = "a decision holds at most one of each, and briefly")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a decision holds at most one of each, and briefly"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HostIntent {
@@ -104,7 +107,10 @@ pub struct AgentTask {
     pub deadline: Timestamp,
 }
 
-#[allow(clippy::large_enum_variant, reason = "a decision holds at most one of each, and briefly")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a decision holds at most one of each, and briefly"
+)]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AgentJob {

@@ -127,9 +127,17 @@ pub struct Notice {
 
 impl Notice {
     pub fn normal(reason: &'static str, message: impl Into<String>) -> Self {
-        Notice { warning: false, reason, message: message.into() }
+        Notice {
+            warning: false,
+            reason,
+            message: message.into(),
+        }
     }
     pub fn warning(reason: &'static str, message: impl Into<String>) -> Self {
-        Notice { warning: true, reason, message: message.into() }
+        Notice {
+            warning: true,
+            reason,
+            message: message.into(),
+        }
     }
 }

@@ -49,7 +49,10 @@ impl<T> Observed<T> {
     }
 
     pub fn not_asked(since: Timestamp) -> Self {
-        Observed::Unknown { since, why: Ignorance::NotAsked }
+        Observed::Unknown {
+            since,
+            why: Ignorance::NotAsked,
+        }
     }
 
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Observed<U> {

@@ -219,16 +219,16 @@ impl Store {
                 .run(Api::all(c()), every(), |k, _, _| s.tenant_changed(k)),
             s.environments
                 .clone()
-                .run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+                .run(Api::all(c()), every(), |_, _, _| s.wake_claims()),
             s.images
                 .clone()
-                .run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+                .run(Api::all(c()), every(), |_, _, _| s.wake_claims()),
             s.ssh_keys
                 .clone()
-                .run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+                .run(Api::all(c()), every(), |_, _, _| s.wake_claims()),
             s.templates
                 .clone()
-                .run(Api::all(c()), every(), |_, _, _| s.wake_waiting()),
+                .run(Api::all(c()), every(), |_, _, _| s.wake_claims()),
         );
     }
 
@@ -282,6 +282,14 @@ impl Store {
     pub fn wake_waiting(&self) {
         let waiting: Vec<Key> = self.index().waiting.iter().cloned().collect();
         for claim in waiting {
+            self.queue.wake_after(Work::Claim(claim), CHOOSE_AFTER);
+        }
+    }
+
+    /// Something changed that any claim may use: an image, a key, a template, an environment. They change rarely.
+    fn wake_claims(&self) {
+        let claims: Vec<Key> = self.index().claims.keys().cloned().collect();
+        for claim in claims {
             self.queue.wake_after(Work::Claim(claim), CHOOSE_AFTER);
         }
     }

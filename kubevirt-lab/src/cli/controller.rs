@@ -100,13 +100,23 @@ async fn control(files: &LabFiles) -> anyhow::Result<()> {
         provisioning: Arc::new(FabricNet::new(provisioning)),
         services: Arc::new(FabricNet::new(services)),
     };
+    let mut running = std::pin::pin!(steelyard_controller::run(world, args, tasks.clone()));
+    let told = async {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = super::daemon::terminated() => {}
+        }
+    };
     let result = tokio::select! {
-        result = steelyard_controller::run(world, args, tasks.clone()) => result.map_err(anyhow::Error::from),
-        _ = tokio::signal::ctrl_c() => Ok(()),
-        () = super::daemon::terminated() => Ok(()),
+        result = &mut running => result,
+        () = told => {
+            tasks.stop();
+            // It gives the lease back, so that the next one need not wait for its end.
+            running.await
+        }
     };
     tasks.end(super::daemon::PATIENCE).await;
-    result
+    Ok(result?)
 }
 
 async fn connect(files: &LabFiles, network: &str, tasks: &Tasks) -> anyhow::Result<UnixWire> {

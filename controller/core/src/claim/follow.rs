@@ -224,8 +224,10 @@ fn replacing(host: &BareMetalHost, image: &Image) -> Value {
 
 fn watch(pass: &mut Pass<'_>, host: &BareMetalHost, node_type: Option<&NodeType>) -> Rule {
     pass.status.network = pass.status.network.take().filter(|_| pass.view.fabric);
-    drift(pass, host, node_type);
     let status = host.status.clone().unwrap_or_default();
+    if let Some(rule) = drift(pass, host, &status, node_type) {
+        return rule;
+    }
     let at_work = status
         .steelyard
         .as_ref()
@@ -340,26 +342,39 @@ fn joined(pass: &mut Pass<'_>, host: &BareMetalHost, provisioned: bool) {
     }
 }
 
-/// A newer image in the properties does not reinstall a machine that somebody works on; it is told.
-fn drift(pass: &mut Pass<'_>, host: &BareMetalHost, node_type: Option<&NodeType>) {
+/// A newer image in the properties does not reinstall a machine that somebody works on; it is told. One that could
+/// not be written yet (a wrong URL, a wrong checksum) is replaced by the corrected one.
+fn drift(
+    pass: &mut Pass<'_>,
+    host: &BareMetalHost,
+    status: &BareMetalHostStatus,
+    node_type: Option<&NodeType>,
+) -> Option<Rule> {
     let provider = node_type.and_then(|node_type| choose::provider_of(pass.view, node_type));
-    let Ok(effective) = properties::effective(pass.view, provider, node_type) else {
-        return;
-    };
-    let wanted = properties::image(&effective).ok();
-    let written = host.spec.image.as_ref();
-    if wanted
-        .as_ref()
-        .is_none_or(|wanted| written.is_some_and(|w| w.url == wanted.url && w.checksum == wanted.checksum))
-    {
+    let effective = properties::effective(pass.view, provider, node_type).ok()?;
+    let named = host.spec.image.as_ref();
+    let same = |wanted: &Image| named.is_some_and(|i| i.url == wanted.url && i.checksum == wanted.checksum);
+    let Some(wanted) = properties::image(&effective).ok().filter(|wanted| !same(wanted)) else {
         pass.status
             .conditions
             .retain(|c| c.kind != condition::NOT_DRIFTED);
-        return;
+        return None;
+    };
+    let written = status
+        .provisioning
+        .image
+        .as_ref()
+        .is_some_and(|image| !image.url.is_empty());
+    if status.error_type.is_some() && !written {
+        pass.patch_host(host, json!({ "spec": { "image": replacing(host, &wanted) } }));
+        let message = format!("{} is to be written to host {} instead", wanted.url, place(host));
+        pass.tell("Installing", message.clone());
+        return Some(pass.wait("claim.image-corrected", message));
     }
     let message =
         "the image that the properties name is not the one that was written: delete the claim to change it";
     pass.problem(condition::NOT_DRIFTED, "ImageChanged", message);
+    None
 }
 
 /// Power and reboots of a machine that runs.

@@ -122,8 +122,7 @@ fn unreachable(p: &mut Pass<'_>, why: &str) -> crate::Rule {
         );
     }
     let kind = failure::bmc_error(p.state());
-    let message =
-        format!("the BMC at {address} can't be used: {why}; check its power, network and address");
+    let message = format!("the BMC at {address} can't be used: {why}; check its power, network and address");
     failure::blocked(p, "power.unreachable", kind, None, message)
 }
 

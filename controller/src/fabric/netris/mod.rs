@@ -67,7 +67,8 @@ impl Netris {
         let mut snapshot = snapshot(&clusters, &vnets, &hardware);
         for (server, trouble) in self.strays().await? {
             if let Some(facts) = snapshot.servers.get_mut(&server) {
-                facts.mismatch.get_or_insert(trouble);
+                // In place of the port's own words, which count frames and so are never twice the same.
+                facts.mismatch = Some(trouble);
             }
         }
         Ok(snapshot)
