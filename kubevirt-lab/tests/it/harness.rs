@@ -3,6 +3,7 @@
 //! Time is tokio's and paused: it jumps to the next timer whenever nothing is left to do, so that waiting costs
 //! nothing and every run takes the same (virtual) time.
 
+pub(crate) use crate::objects::*;
 use crate::{
     api_faults::{Between, Nobody, Watched},
     log::Log,
@@ -16,15 +17,15 @@ use kube::{
         ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, WatchEvent, WatchParams,
     },
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use sim_fabric::PortName;
-use std::{fmt::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 use steelyard_api::names::controller;
 use steelyard_controller::{Args, Dice, RunError, World, tasks::Tasks};
 use steelyard_lab::{
     host::disk::Disk,
     lab::{Lab, LabConfig, RackedServer},
-    plan::{BMC_PORT, BMC_USER, HOST_NAMESPACE, PROJECT_NAMESPACE, Plan, PlannedHost},
+    plan::Plan,
 };
 use tokio::{sync::Notify, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -41,55 +42,6 @@ const MUTANT: &str = "STEELYARD_TEST_MUTANT";
 const LOOK: Duration = Duration::from_millis(250);
 /// For tasks that were told to end.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// A kind, and the namespace that tests use it in.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Kind {
-    api: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-    namespace: Option<&'static str>,
-}
-
-const fn kind(
-    api: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-    namespace: Option<&'static str>,
-) -> Kind {
-    Kind {
-        api,
-        kind,
-        plural,
-        namespace,
-    }
-}
-
-const LOFT: &str = "storage.loft.sh/v1";
-pub(crate) const HOST: Kind = kind(
-    "metal3.io/v1alpha1",
-    "BareMetalHost",
-    "baremetalhosts",
-    Some(HOST_NAMESPACE),
-);
-pub(crate) const HARDWARE: Kind = kind(
-    "metal3.io/v1alpha1",
-    "HardwareData",
-    "hardwaredata",
-    Some(HOST_NAMESPACE),
-);
-pub(crate) const SECRET: Kind = kind("v1", "Secret", "secrets", Some(HOST_NAMESPACE));
-pub(crate) const CLAIM: Kind = kind(LOFT, "NodeClaim", "nodeclaims", Some(PROJECT_NAMESPACE));
-pub(crate) const TENANT: Kind = kind(
-    LOFT,
-    "VirtualClusterInstance",
-    "virtualclusterinstances",
-    Some(PROJECT_NAMESPACE),
-);
-pub(crate) const PROVIDER: Kind = kind(LOFT, "NodeProvider", "nodeproviders", None);
-pub(crate) const TYPE: Kind = kind(LOFT, "NodeType", "nodetypes", None);
-pub(crate) const IMAGE: Kind = kind(LOFT, "OSImage", "osimages", None);
-const ALL: &[Kind] = &[HOST, HARDWARE, CLAIM, TENANT, PROVIDER, TYPE, IMAGE];
 
 /// One life of a controller.
 pub(crate) struct Life {
@@ -644,75 +596,4 @@ impl Bed {
             }
         }
     }
-}
-
-// ---- objects as users write them
-
-pub(crate) fn example(file: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../examples")
-        .join(file);
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-}
-
-pub(crate) fn bmc_secret(host: &PlannedHost, password: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
-        "metadata": {"name": format!("{}-bmc", host.name), "namespace": HOST_NAMESPACE},
-        "stringData": {"username": BMC_USER, "password": password},
-    })
-}
-
-pub(crate) fn host_object(host: &PlannedHost) -> Value {
-    json!({
-        "apiVersion": "metal3.io/v1alpha1", "kind": "BareMetalHost",
-        "metadata": {"name": host.name, "namespace": HOST_NAMESPACE, "labels": host.labels},
-        "spec": {
-            "bmc": {
-                "address": format!("redfish://{}:{BMC_PORT}/redfish/v1/Systems/1", host.bmc_address()),
-                "credentialsName": format!("{}-bmc", host.name),
-            },
-            "bootMACAddress": host.boot_mac().to_string(),
-        },
-    })
-}
-
-// ---- looking at objects
-
-fn plain(object: &DynamicObject) -> Value {
-    serde_json::to_value(object).expect("JSON")
-}
-
-pub(crate) fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
-}
-
-pub(crate) fn decoded(value: &Value) -> String {
-    use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(text(value))
-        .unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-pub(crate) fn condition<'a>(object: &'a Value, kind: &str) -> &'a Value {
-    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
-    conditions
-        .into_iter()
-        .find(|c| c["type"] == *kind)
-        .unwrap_or(&Value::Null)
-}
-
-pub(crate) fn is_true(object: &Value, kind: &str) -> bool {
-    condition(object, kind)["status"] == "True"
-}
-
-pub(crate) fn no_error(host: &Value) -> bool {
-    text(&host["status"]["errorMessage"]).is_empty() && host["status"]["errorType"].is_null()
-}
-
-/// An error of this type whose message has all `words`.
-pub(crate) fn fails(host: &Value, kind: &str, words: &[&str]) -> bool {
-    let message = text(&host["status"]["errorMessage"]);
-    host["status"]["errorType"] == *kind && words.iter().all(|word| message.contains(word))
 }

@@ -6,6 +6,7 @@ mod crash;
 mod harness;
 mod log;
 mod net;
+mod objects;
 mod restart;
 mod watch;
 mod whole_way;
