@@ -35,7 +35,7 @@ pub(super) fn stop(file: &Path, pid: i32) -> anyhow::Result<()> {
     let mut signal = Signal::TERM;
     // Gone already is as good.
     let _ = kill_process(process, signal);
-    while alive(file) == Some(pid) && !is_zombie(pid) {
+    while alive(file) == Some(pid) {
         if began.elapsed() > PATIENCE && signal == Signal::TERM {
             signal = Signal::KILL;
             let _ = kill_process(process, signal);
@@ -46,10 +46,4 @@ pub(super) fn stop(file: &Path, pid: i32) -> anyhow::Result<()> {
         wait_a_little();
     }
     Ok(())
-}
-
-/// Ended, but its parent (a shell that still runs, or we ourselves) has not looked yet.
-fn is_zombie(pid: i32) -> bool {
-    std::fs::read_to_string(format!("/proc/{pid}/stat"))
-        .is_ok_and(|s| s.rsplit(')').next().is_some_and(|s| s.trim().starts_with('Z')))
 }

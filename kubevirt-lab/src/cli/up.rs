@@ -47,7 +47,13 @@ pub(super) fn alive(file: &Path) -> Option<i32> {
     let pid: i32 = fs::read_to_string(file).ok()?.trim().parse().ok()?;
     // A number may have been given to somebody else since.
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    name.trim().starts_with("steelyard-lab").then_some(pid)
+    (name.trim().starts_with("steelyard-lab") && !is_zombie(pid)).then_some(pid)
+}
+
+/// Ended, but its parent (a shell that still runs, or we ourselves) has not looked yet.
+fn is_zombie(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|s| s.rsplit(')').next().is_some_and(|s| s.trim().starts_with('Z')))
 }
 
 /// Starts a lab and waits until it is ready; how long that took.
